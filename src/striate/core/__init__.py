@@ -1,0 +1,1 @@
+"""What every stage shares: errors, findings, registries, the Spec, the machine, files."""

@@ -1,0 +1,48 @@
+"""The errors that a person can mend, and the words they are written in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StriateError(Exception):
+    """Says in one sentence what must hold, what was received and the nearest fix.
+
+    ``exit_status`` is what the command line ends with: 2 where the usage was wrong, 1 where a run or check failed.
+    """
+
+    exit_status = 2
+
+
+class DataError(StriateError):
+    """Pictures, labels or a data set that cannot be used."""
+
+
+class NetworkError(StriateError):
+    """A network that cannot be built, or does not fit its input."""
+
+
+class RecipeError(StriateError):
+    """A hyper-parameter out of its range, or several that contradict each other."""
+
+
+class FileError(StriateError):
+    """A file or folder that cannot be read or written."""
+
+
+class TrainingError(StriateError):
+    """A run that had to stop, with its last good state saved."""
+
+    exit_status = 1
+
+
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the choice nearest to ``word``, or ``""`` where none is near."""
+    by_letters = {_letters(choice): choice for choice in choices}
+    near = difflib.get_close_matches(_letters(word), list(by_letters), n=1, cutoff=0.6)
+    return f" Did you mean {by_letters[near[0]]!r}?" if near else ""
+
+
+def _letters(word: str) -> str:
+    return "".join(character for character in word.lower() if character.isalnum())

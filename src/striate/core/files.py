@@ -1,0 +1,61 @@
+"""Files: atomic writes, safe archive extraction, verified downloads, the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from striate.core.errors import FileError
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``$STRIATE_CACHE``, else ``~/.cache/striate``."""
+    named = os.environ.get("STRIATE_CACHE")
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "striate"
+    base.mkdir(parents=True, exist_ok=True)
+    return base
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; when the block ends well it is synced and takes the place of ``path`` at once.
+
+    A crash or an error at any moment leaves the previous file as it was.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise FileError(f"Cannot write to {path.parent}: {error.strerror}. Name another folder with --output.") from error
+    aside = Path(name)
+    try:
+        yield aside
+        _sync(aside)
+        aside.chmod(0o644)
+        aside.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise FileError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""Spec: what a network expects to see and what its answers mean.
+
+It travels with the data, the network, the saved file, the export and the server, so that preprocessing can never
+drift from the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Resize = Literal["stretch", "crop", "pad"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Pixels = Annotated[int, Field(ge=1)]
+
+
+class InputSpec(BaseModel):
+    """The pictures that a network takes: uint8, resized to one size, normalised per channel.
+
+    Args:
+        channels: 1 for grey, 3 for RGB, or any number for arrays.
+        height, width: in pixels.
+        mean, std: per channel, of values scaled to 0–1.
+        resize: how a picture of another shape is fitted: ``stretch`` ignores its proportions, ``crop`` keeps them and
+            cuts the longer side to the centre, ``pad`` keeps them and fills with black.
+        interpolation: of the resize, always antialiased except ``nearest``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: Pixels
+    height: Pixels
+    width: Pixels
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    resize: Resize = "crop"
+    interpolation: Interpolation = "bilinear"
+
+    @model_validator(mode="after")
+    def _one_statistic_per_channel(self) -> InputSpec:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(
+                f"mean and std must have one number per channel ({self.channels}), "
+                f"got {len(self.mean)} and {len(self.std)}"
+            )
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.height, self.width
+
+
+class TaskSpec(BaseModel):
+    """What the K logits of a network mean.
+
+    Args:
+        class_names: K names, in the order of the logits.
+        labels: ``single`` where each picture has exactly one class, ``multi`` where it may have several.
+        thresholds: for ``multi``, the probability per class from which it is said to be present.
+        temperature: the logits are divided by it before they become probabilities.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: Literal["single", "multi"] = "single"
+    thresholds: tuple[float, ...] | None = None
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.class_names)
+
+
+class Spec(BaseModel):
+    """The contract between pictures and networks: ``input`` is what goes in, ``task`` what comes out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: InputSpec
+    task: TaskSpec
