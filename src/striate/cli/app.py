@@ -1,0 +1,74 @@
+"""``striate VERB …``: finds the verb, and turns every error into one sentence and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError
+
+from striate.core.errors import StriateError, suggest
+
+VERBS = {
+    "train": "Train a network and save it.",
+    "evaluate": "Score a trained network, with intervals and its confusions.",
+    "predict": "Label pictures with a trained network.",
+    "summary": "List the layers of a network: shapes and parameters.",
+    "models": "List the networks of the zoo.",
+    "datasets": "List the data sets that are known by name.",
+}
+EXAMPLE = """Train, evaluate and predict convolutional networks for pictures.
+
+Begin with `striate train`, which trains on handwritten digits, or `striate train FOLDER` with a folder of pictures per class.
+"""
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 a failed check or run, 2 wrong usage or input."""
+    words = list(sys.argv[1:] if words is None else words)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if words and not words[0].startswith("-") and words[0] not in VERBS:
+        _fail(f"There is no verb {words[0]!r}.{suggest(words[0], VERBS)} `striate --help` lists all.", 2)
+    try:
+        status = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except KeyboardInterrupt:
+        _fail("Interrupted.", 2)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`striate models | head`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(*_in_words(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def app() -> App:
+    """Return the command line; the file of a verb is imported when it is used."""
+    made = App(name="striate", help=EXAMPLE, version=version("striate"), help_format="markdown")
+    for verb, sentence in VERBS.items():
+        made.command(f"striate.cli.{verb}:{verb}", name=verb, help=sentence)
+    return made
+
+
+def _in_words(error: Exception) -> tuple[str, int]:
+    if isinstance(error, StriateError):
+        return str(error), error.exit_status
+    if isinstance(error, CycloptsError):
+        return f"{_one_line(str(error))} `striate --help` and `striate VERB --help` list what there is.", 2
+    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+        return f"The memory of this machine is not enough: {_one_line(str(error))} Try a smaller --batch-size or --size.", 2
+    return f"Unexpected {type(error).__name__}: {_one_line(str(error))} (run again with --debug for the traceback)", 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fail(message: str, status: int) -> None:
+    # A message that points at a character keeps its own columns.
+    print(f"striate:\n{message}" if "\n" in message else f"striate: {message}", file=sys.stderr)
+    sys.exit(status)

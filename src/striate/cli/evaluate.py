@@ -1,0 +1,77 @@
+"""``striate evaluate``: how good a trained network is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from striate.cli.output import Json, print_json, print_table, say
+from striate.core.errors import DataError
+from striate.data.load import load_data
+from striate.evaluation.metrics import Score
+from striate.evaluation.metrics import evaluate as score_network
+from striate.networks import saved
+from striate.prediction.predictor import Classifier
+
+MOST_CONFUSED = 10
+
+
+def evaluate(run: Path, data: str | None = None, /, *, data_dir: Path | None = None, json: Json = False) -> int:
+    """Score a trained network on the test pictures of a data set.
+
+    Example: `striate evaluate runs/digits-speednet-1`
+
+    JSON keys: network, data, pictures, accuracy, interval, top5, classes, confusion.
+
+    Args:
+        run: The folder of a run, or a saved network.
+        data: The pictures. Default: the data set that it was trained on.
+        data_dir: Where the files of a named data set are.
+    """
+    loaded = saved.load(run)
+    source = loaded.header.data.get("source")
+    if data is None and source is None:
+        raise DataError("The file does not say what the network was trained on. Name the data: striate evaluate RUN DATA.")
+    shape = loaded.spec.input
+    chosen = {"data": data, "data_dir": data_dir} if data is not None else dict(source or {})
+    images = load_data(**{**chosen, "size": (shape.height, shape.width)})
+    score = score_network(Classifier(loaded.network, loaded.spec), images.test)
+    if json:
+        print_json(_as_json(score, loaded.header.blueprint.short_name, images.name))
+        return 0
+    say(f"{images.name}: {score}")
+    print_table(
+        ["class", "precision", "recall", "F1", "pictures"],
+        [[c.name, f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", f"{c.pictures:,}"] for c in score.classes],
+        numbers=["precision", "recall", "F1", "pictures"],
+    )
+    say(_confusions(score))
+    return 0
+
+
+def _as_json(score: Score, network: str, data: str) -> dict[str, object]:
+    return {
+        "network": network,
+        "data": data,
+        "pictures": score.pictures,
+        "accuracy": score.accuracy,
+        "interval": list(score.interval),
+        "top5": score.top5,
+        "classes": [asdict(one) for one in score.classes],
+        "confusion": score.confusion.tolist(),
+    }
+
+
+def _confusions(score: Score) -> str:
+    """Return the pairs that were confused most, in words."""
+    names = [one.name for one in score.classes]
+    pairs = [
+        (int(count), names[row], names[column])
+        for row, counts in enumerate(score.confusion)
+        for column, count in enumerate(counts)
+        if row != column and count
+    ]
+    if not pairs:
+        return "No picture was confused."
+    worst = sorted(pairs, reverse=True)[:MOST_CONFUSED]
+    return "\n".join(["most confused", *(f"  {count:4} × {truth}, said to be {said}" for count, truth, said in worst)])

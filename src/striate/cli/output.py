@@ -1,0 +1,35 @@
+"""What every verb prints with: words for people, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object on standard output.")]
+
+
+def say(words: str, *, json_wanted: bool = False) -> None:
+    """Print words; on standard error where standard output belongs to the JSON object."""
+    print(words, file=sys.stderr if json_wanted else sys.stdout, flush=True)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print the verb's one JSON object."""
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+    """Print a table; the columns named in ``numbers`` are aligned to the right. Nothing is cut where output is a file."""
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header in headers:
+        table.add_column(header, justify="right" if header in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -1,0 +1,71 @@
+"""``striate summary``: the layers of a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from striate.cli.models import paper_spec
+from striate.cli.output import Json, print_json, print_table, say
+from striate.core.errors import NetworkError
+from striate.core.finding import render_text
+from striate.core.spec import InputSpec, Spec, TaskSpec
+from striate.networks import saved
+from striate.networks.build import build_on_meta, read_model
+from striate.networks.summary import summary as summarise
+from striate.networks.zoo import ZOO
+
+TEXT_INPUT, TEXT_CLASSES = "1x28x28", 10  # what a text is laid out for when nobody says
+
+
+def summary(model: str, /, *, input: str | None = None, classes: int | None = None, json: Json = False) -> int:  # noqa: A002
+    """List the layers of a network: shapes and parameters.
+
+    Example: `striate summary lenet5`, or `striate summary "conv 8@3x3 relu | gap | fc 10" --input 3x64x64`
+
+    JSON keys: parameters, trainable, layers (name, kind, output, parameters), findings.
+
+    Args:
+        model: A zoo name, a network text, a .txt file that holds one, a run's folder or a saved network.
+        input: Channels x height x width of the pictures. Default: what the network's paper used; 1x28x28 for a text.
+        classes: How many. Default: what the network's paper used.
+    """
+    network, spec = _network(model, input, classes)
+    result = summarise(network, spec)
+    findings = getattr(network, "findings", ())
+    if json:
+        print_json({**dataclasses.asdict(result), "findings": [dataclasses.asdict(one) for one in findings]})
+        return 0
+    rows = [[row.name, row.kind, "×".join(map(str, row.output)), f"{row.parameters:,}"] for row in result.rows]
+    print_table(["layer", "kind", "output", "parameters"], rows, numbers=["output", "parameters"])
+    say(f"{result.parameters:,} parameters, {result.trainable:,} of them trainable")
+    if findings:
+        print(render_text(findings), file=sys.stderr)
+    return 0
+
+
+def _network(model: str, input_words: str | None, classes: int | None) -> tuple[nn.Module, Spec]:
+    if Path(model).is_dir() or model.endswith(".safetensors"):
+        loaded = saved.load(model)
+        return loaded.network, loaded.spec
+    blueprint = read_model(model)
+    entry = ZOO.get(blueprint.name) if blueprint.kind == "zoo" else None
+    if input_words is None and classes is None and entry is not None:
+        spec = paper_spec(entry)
+    else:
+        default = "x".join(map(str, entry.shape)) if entry else TEXT_INPUT
+        spec = _spec(input_words or default, classes or (entry.classes if entry else TEXT_CLASSES))
+    return build_on_meta(model, spec), spec
+
+
+def _spec(words: str, classes: int) -> Spec:
+    match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", words)
+    if match is None or "0" in match.groups():
+        raise NetworkError(f"--input must be channels x height x width, such as 3x224x224, got {words!r}.")
+    channels, height, width = (int(number) for number in match.groups())
+    pictures = InputSpec(channels=channels, height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels)
+    return Spec(input=pictures, task=TaskSpec(class_names=tuple(str(number) for number in range(classes))))

@@ -1,0 +1,145 @@
+"""``striate train``: from pictures to a trained, saved, scored network."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from torch import nn
+
+from striate.cli.output import Json, print_json, say
+from striate.core import files, machine
+from striate.core.errors import NetworkError, RecipeError
+from striate.data.imageset import ImageSet, Split
+from striate.data.load import load_data
+from striate.evaluation.metrics import Score, evaluate
+from striate.networks.build import build, build_blueprint, read_model
+from striate.networks.summary import summary
+from striate.training import checkpoint
+from striate.training.fit import fit
+from striate.training.presets import recommended_model, recommended_recipe
+from striate.training.recipe import Recipe, read_recipe
+from striate.training.run import Run
+
+PREDICTIONS_FILE = "predictions.csv"
+
+
+def train(
+    data: str | None = None,
+    /,
+    *,
+    model: str | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    data_dir: Path | None = None,
+    output: Path | None = None,
+    resume: Path | None = None,
+    config: Path | None = None,
+    recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008  (frozen)
+    json: Json = False,
+) -> int:
+    """Train a network and save it.
+
+    Example: `striate train mnist --model lenet5 --epochs 5`
+
+    JSON keys: run, network, val_accuracy, test_accuracy, test_interval, train_seconds, epochs, parameters.
+
+    Args:
+        data: A data set's name, a folder of pictures per class, or a zip or tar of one. Default: digits.
+        model: A zoo name (`striate models`), a network text, or a .txt file that holds one.
+        size: Height and width in pixels that pictures are resized to.
+        channels: 1 for grey, 3 for RGB.
+        data_dir: Where the files of a named data set are.
+        output: The folder to write. Default: runs/DATA-NETWORK-NUMBER.
+        resume: The folder of a run that was stopped, to go on with.
+        config: A recipe.toml to start from; flags change single fields.
+    """
+    if resume is not None:
+        network, images = _stopped(resume, recipe)
+        run = fit(network, images, resume=resume)
+    else:
+        images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=recipe.seed)
+        model = model or recommended_model(images.name, images.spec.input)
+        chosen = _recipe(recipe, config, images, model)
+        say(_plan(images, model, chosen), json_wanted=json)
+        run = fit(build(model, images.spec, seed=chosen.seed), images, chosen, folder=output)
+    if run.interrupted:
+        say(f"Stopped at step {run.step}. Go on with: striate train --resume {run.folder}", json_wanted=True)
+        return 2
+    _report(run, evaluate(run.network, images.test), images.test, json)
+    return 0
+
+
+def _stopped(folder: Path, recipe: Recipe) -> tuple[nn.Module, ImageSet]:
+    """Return the network and the pictures of a run that was stopped."""
+    if recipe.model_fields_set:
+        name = sorted(recipe.model_fields_set)[0].replace("_", "-")
+        raise RecipeError(f"A resumed run keeps its own recipe, so --{name} must be left out with --resume.")
+    header, _ = checkpoint.read(folder)
+    if header.data["source"] is None:
+        raise RecipeError(f"{folder} was trained on arrays. Resume it in Python: fit(network, images, resume=folder).")
+    return build_blueprint(header.blueprint, header.spec), load_data(**header.data["source"])
+
+
+def _recipe(flags: Recipe, config: Path | None, images: ImageSet, model: str) -> Recipe:
+    """Return the file's recipe, or the one recommended, with the flags that were given."""
+    network = read_model(model).short_name
+    base = read_recipe(config) if config else recommended_recipe(images.name, network, len(images.train))
+    return base.changed(**{name: getattr(flags, name) for name in flags.model_fields_set})
+
+
+def _plan(images: ImageSet, model: str, recipe: Recipe) -> str:
+    layers = summary(model, images.spec)
+    needed, free = layers.training_bytes(recipe.batch_size), machine.available_memory()
+    if needed > free:
+        raise NetworkError(
+            f"Training this network with batches of {recipe.batch_size} takes about {machine.in_words(needed)}; "
+            f"{machine.in_words(free)} are free. Try a smaller --batch-size or --size."
+        )
+    shape = "×".join(str(number) for number in images.spec.input.shape)
+    held_out = " (held out of train)" if images.held_out else ""
+    return "\n".join(
+        [
+            f"pictures  {images.name}: {len(images.train):,} to train, {len(images.val):,} to choose by{held_out}, "
+            f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
+            f"network   {model}: {layers.parameters:,} parameters",
+            f"recipe    {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at "
+            f"{recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
+            f"memory    about {machine.in_words(needed)}",
+        ]
+    )
+
+
+def _report(run: Run, score: Score, test: Split, json: bool) -> None:
+    """Write what was predicted for the test pictures, and say how the run did and what to do with it."""
+    _write_predictions(run.folder / PREDICTIONS_FILE, score, test)
+    result = {
+        "run": str(run.folder),
+        "network": run.blueprint.short_name,
+        "val_accuracy": run.val_accuracy,
+        "test_accuracy": score.accuracy,
+        "test_interval": list(score.interval),
+        "train_seconds": run.train_seconds,
+        "epochs": len(run.history),
+        "parameters": sum(parameter.numel() for parameter in run.network.parameters()),
+    }
+    if run.stop_reason:
+        say(f"stopped   {run.stop_reason}", json_wanted=json)
+    say(f"test      {score}", json_wanted=json)
+    say(f"run       {run.folder}  ({run.train_seconds:.1f} s of training)", json_wanted=json)
+    say(f"try       striate predict {run.folder} PICTURE", json_wanted=json)
+    if json:
+        print_json(result)
+
+
+def _write_predictions(path: Path, score: Score, test: Split) -> None:
+    names = test.spec.task.class_names
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["picture", "label", "predicted", "probability"])
+    rows = zip(test.origins, test.labels.tolist(), score.predicted.tolist(), score.probability.tolist(), strict=True)
+    writer.writerows([origin, names[label], names[said], f"{p:.6f}"] for origin, label, said, p in rows)
+    files.write_text(path, text.getvalue())

@@ -1,0 +1,97 @@
+"""Augmentation of whole batches: each draw is keyed by (seed, epoch, picture), so that order and batching do not matter."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from striate.core.errors import DataError
+from striate.data.keyed import keyed_bits
+
+Flip = Literal["none", "random", "alternating"]
+Padding = Literal["reflect", "zeros"]
+
+_FLIP, _SHIFT = 1, 2  # each kind of draw has a stream of its own
+
+
+def augment(
+    images: Tensor,
+    index: Tensor,
+    *,
+    epoch: int,
+    seed: int,
+    flip: Flip = "none",
+    shift: int = 0,
+    padding: Padding = "reflect",
+) -> Tensor:
+    """Mirror and shift each picture of a batch by chance.
+
+    Args:
+        images: (B, C, H, W), uint8 or float.
+        index: (B,) int64, the position of each picture in its split.
+        epoch, seed: together with the index they key every draw.
+        flip: ``random`` mirrors each picture left to right with probability ½; ``alternating`` draws once per picture
+            and then takes turns from epoch to epoch, so that two epochs show both (Jordan, "94% on CIFAR-10 in 3.29
+            seconds on a single GPU", 2024).
+        shift: the most pixels that a picture moves up or down, and left or right; less than H and W.
+        padding: what moves in at the border: the picture mirrored, or zeros.
+
+    Returns:
+        (B, C, H, W), of the same type.
+
+    Raises:
+        DataError: ``shift`` is negative, or not less than the picture.
+    """
+    if not 0 <= shift < min(images.shape[-2:]):
+        raise DataError(f"shift must be from 0 to {min(images.shape[-2:]) - 1} pixels here, got {shift}.")
+    if flip != "none":
+        images = _flip(images, _mirrored(index, epoch, seed, flip))
+    if shift > 0:
+        bits = keyed_bits(index, seed, epoch, _SHIFT)
+        span = 2 * shift + 1
+        images = _shift(images, bits % span - shift, bits // span % span - shift, shift, padding)
+    return images
+
+
+def _mirrored(index: Tensor, epoch: int, seed: int, flip: Flip) -> Tensor:
+    """Return 1 for each picture that is mirrored, else 0: (B,) int64."""
+    if flip == "alternating":
+        return (keyed_bits(index, seed, _FLIP) + epoch) & 1
+    return keyed_bits(index, seed, epoch, _FLIP) & 1
+
+
+def _flip(images: Tensor, mirrored: Tensor) -> Tensor:
+    # All are mirrored and whole pictures chosen from both: for 256 digits of MNIST 130 µs, torch.where 480.
+    both = torch.cat([images, images.flip(3)])
+    return both.index_select(0, torch.arange(len(images), device=images.device) + mirrored * len(images))
+
+
+def _shift(images: Tensor, down: Tensor, right: Tensor, most: int, padding: Padding) -> Tensor:
+    """Move picture b by (``down[b]``, ``right[b]``) pixels, neither beyond ``most``.
+
+    Each row of the result is W pixels in a row of the padded picture, so that one ``index_select`` over all windows of
+    W pixels copies whole rows: for 256 digits of MNIST 31 µs, where gathering pixel by pixel takes 310.
+    """
+    count, channels, height, width = images.shape
+    padded = _pad_columns(images, most, padding)  # (B, C, H, W + 2·most)
+    row = torch.arange(height, device=images.device) - down.view(-1, 1)  # (B, H), from −most to H − 1 + most
+    inside = (row >= 0) & (row < height)
+    row = (height - 1 - (height - 1 - row.abs()).abs()).view(count, 1, height)  # reflected where outside
+    plane = torch.arange(count * channels, device=images.device).view(count, channels, 1)
+    start = (plane * height + row) * padded.shape[3] + (most - right).view(-1, 1, 1)  # (B, C, H)
+    windows = padded.flatten().unfold(0, width, 1)
+    moved = windows.index_select(0, start.flatten()).view(images.shape)
+    if padding == "zeros":
+        moved = moved * inside.view(count, 1, height, 1)
+    return moved
+
+
+def _pad_columns(images: Tensor, most: int, padding: Padding) -> Tensor:
+    """Return (B, C, H, W + 2·most); rows outside the picture are found by their number instead."""
+    if padding == "zeros":
+        border = images.new_zeros(*images.shape[:3], most)
+        return torch.cat([border, images, border], dim=3)
+    left, right = images[..., 1 : most + 1].flip(3), images[..., -most - 1 : -1].flip(3)
+    return torch.cat([left, images, right], dim=3)

@@ -1,0 +1,75 @@
+"""Batches cut from one uint8 tensor: no per-sample Python, no worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from striate.core.errors import DataError
+from striate.data.imageset import Split
+from striate.data.keyed import keyed_generator
+from striate.data.preprocess import resize_to_uint8
+
+
+class Batch(NamedTuple):
+    """Some pictures of a split.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        labels: (B,) int64.
+        index: (B,) int64, the position of each in its split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+def batch_count(pictures: int, batch_size: int, drop_last: bool = False) -> int:
+    """Return how many batches an epoch has."""
+    return pictures // batch_size if drop_last else -(-pictures // batch_size)
+
+
+def epoch_batches(
+    split: Split,
+    batch_size: int,
+    *,
+    epoch: int = 0,
+    seed: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    start_batch: int = 0,
+    size: tuple[int, int] | None = None,
+) -> Iterator[Batch]:
+    """Yield one epoch of a split.
+
+    Args:
+        batch_size: B; the last batch may be shorter, unless ``drop_last``.
+        epoch, seed: the order is a permutation keyed by the two; the global generator is not touched.
+        shuffle: False for the order of the split.
+        start_batch: the first batch to yield, for resuming in the middle: the others stay what they were.
+        size: (height, width) in pixels to resize each batch to, for phases at a lower resolution.
+
+    Raises:
+        DataError: ``batch_size`` is not positive.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size must be at least 1, got {batch_size}.")
+    order = epoch_order(len(split), epoch=epoch, seed=seed) if shuffle else torch.arange(len(split))
+    resized = None
+    if size is not None:
+        resized = split.spec.input.model_copy(update={"height": size[0], "width": size[1]})
+    for number in range(start_batch, batch_count(len(split), batch_size, drop_last)):
+        index = order[number * batch_size : (number + 1) * batch_size]
+        images = split.images.index_select(0, index)
+        if resized is not None:
+            images = resize_to_uint8(images, resized)
+        yield Batch(images, split.labels.index_select(0, index), index)
+
+
+def epoch_order(pictures: int, *, epoch: int, seed: int) -> Tensor:
+    """Return the permutation of 0 … ``pictures`` − 1 for an epoch: (N,) int64."""
+    return torch.randperm(pictures, generator=keyed_generator(seed, epoch))

@@ -1,0 +1,209 @@
+"""ImageSet: pictures as uint8 tensors, with their labels, their Spec and the origin of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final, overload
+
+import torch
+from torch import Tensor
+
+from striate.core.errors import DataError
+from striate.core.spec import Spec
+
+Selection = int | slice | Tensor | Sequence[int]
+
+
+@final
+class Origins(Sequence[str]):
+    """The origin of each picture, made into words only when it is asked for.
+
+    Args:
+        name_of: the name of the picture with a number, such as ``"train[{}]".format`` or ``files.__getitem__``.
+        index: (N,) int64, the number of each picture.
+    """
+
+    def __init__(self, name_of: Callable[[int], str], index: Tensor) -> None:
+        self._name_of = name_of
+        self._index = index
+
+    @classmethod
+    def numbered(cls, split: str, count: int) -> Origins:
+        """Return ``split[0]`` … ``split[count - 1]``."""
+        return cls((split + "[{}]").format, torch.arange(count))
+
+    def select(self, index: Tensor | slice) -> Origins:
+        """Return the origins of some of the pictures, without naming any."""
+        return Origins(self._name_of, self._index[index])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+    @overload
+    def __getitem__(self, position: slice) -> Origins: ...
+    def __getitem__(self, position: int | slice) -> str | Origins:
+        if isinstance(position, slice):
+            return self.select(position)
+        return self._name_of(int(self._index[position]))
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._name_of, self._index.tolist())
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Pictures with their labels. Indexing with an int, a slice, a list or a tensor returns a Split.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64, each from 0 to K − 1.
+        spec: says C, H, W and the K class names.
+        origins: N names (a file, or ``train[12]``), so that every later finding can name the picture.
+        groups: (N,) int64; pictures of one group (a person, a scene) belong in one split. None where unknown.
+
+    Raises:
+        DataError: shapes, types or the range of the labels do not agree.
+    """
+
+    images: Tensor
+    labels: Tensor
+    spec: Spec
+    origins: Sequence[str]
+    groups: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise DataError(f"images must be uint8 of shape (N, C, H, W), got {_described(self.images)}.")
+        if tuple(self.images.shape[1:]) != self.spec.input.shape:
+            raise DataError(
+                f"images must be (C, H, W) = {self.spec.input.shape} each, as their Spec says, "
+                f"got {tuple(self.images.shape[1:])}."
+            )
+        count = len(self.images)
+        if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
+            raise DataError(f"labels must be int64 of shape ({count},), got {_described(self.labels)}.")
+        if len(self.origins) != count:
+            raise DataError(f"origins must be {count} names, one per image, got {len(self.origins)}.")
+        if self.groups is not None and self.groups.shape != (count,):
+            raise DataError(f"groups must have shape ({count},), got {tuple(self.groups.shape)}.")
+        self._check_label_range()
+
+    def _check_label_range(self) -> None:
+        classes = self.spec.task.classes
+        if len(self.labels) == 0:
+            return
+        low, high = self.labels.aminmax()
+        if int(low) < 0 or int(high) >= classes:
+            raise DataError(
+                f"labels must be from 0 to {classes - 1} for {classes} classes, got {int(low)} to {int(high)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, selection: Selection) -> Split:
+        index = self._as_index(selection)
+        return Split(
+            images=self.images[index],
+            labels=self.labels[index],
+            spec=self.spec,
+            origins=_select(self.origins, index),
+            groups=None if self.groups is None else self.groups[index],
+        )
+
+    def __iter__(self) -> Iterator[Split]:
+        return (self[position] for position in range(len(self)))
+
+    def _as_index(self, selection: Selection) -> Tensor | slice:
+        if isinstance(selection, slice):
+            return selection  # a slice of a tensor is a view: nothing is copied
+        if isinstance(selection, int):
+            if not -len(self) <= selection < len(self):
+                raise IndexError(f"There are {len(self)} images; there is none at {selection}.")
+            return torch.tensor([selection % len(self)])
+        index = torch.as_tensor(selection)
+        return index.nonzero().flatten() if index.dtype == torch.bool else index.to(torch.int64).flatten()
+
+
+class ImageSet:
+    """Three splits that share one Spec.
+
+    Choices are made with ``val`` alone; ``test`` is read once, after the last update. They are properties, so that a
+    test can make an ImageSet whose ``test`` raises.
+
+    Args:
+        train, val, test: none of them empty.
+        name: a short name, such as ``"mnist"``.
+        held_out: whether ``val`` was held out of ``train`` because the source has none.
+        test_held_out: the same for ``test``.
+        source: the arguments of ``load_data`` that load it again, None where it was made of tensors.
+
+    Raises:
+        DataError: a split is empty, or their Specs differ.
+    """
+
+    def __init__(
+        self,
+        train: Split,
+        val: Split,
+        test: Split,
+        *,
+        name: str,
+        held_out: bool = False,
+        test_held_out: bool = False,
+        source: Mapping[str, object] | None = None,
+    ) -> None:
+        for split_name, split in (("train", train), ("val", val), ("test", test)):
+            if len(split) == 0:
+                raise DataError(f"{split_name} of {name} must have at least one picture, got none.")
+            if split.spec != train.spec:
+                raise DataError(f"train and {split_name} of {name} must share one Spec, got two that differ.")
+        self._train, self._val, self._test = train, val, test
+        self.name = name
+        self.held_out = held_out
+        self.test_held_out = test_held_out
+        self.source = source
+
+    @property
+    def train(self) -> Split:
+        """What the weights learn from."""
+        return self._train
+
+    @property
+    def val(self) -> Split:
+        """What every choice is made with."""
+        return self._val
+
+    @property
+    def test(self) -> Split:
+        """What the final figure is measured on, once."""
+        return self._test
+
+    @property
+    def spec(self) -> Spec:
+        """The contract with the network; its mean and std are those of ``train``."""
+        return self._train.spec
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 over the shape, pixels and labels of ``train``."""
+        digest = hashlib.sha256(repr(tuple(self.train.images.shape)).encode())
+        digest.update(self.train.images.contiguous().numpy())
+        digest.update(self.train.labels.contiguous().numpy())
+        return digest.hexdigest()[:16]
+
+
+def _select(origins: Sequence[str], index: Tensor | slice) -> Origins:
+    if isinstance(origins, Origins):
+        return origins.select(index)
+    return Origins(origins.__getitem__, torch.arange(len(origins))[index])
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

@@ -1,0 +1,114 @@
+"""THE preprocessing, defined once: uint8 picture → antialiased resize → uint8 at the network's size → normalised float.
+
+Training, evaluation, prediction, the exported network and the server all go through these two functions, in tensor
+operations that export unchanged, so that preprocessing cannot drift from the weights.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from striate.core.errors import DataError
+from striate.core.spec import InputSpec, Interpolation
+
+# A channel without contrast has a deviation of 0; dividing by half a grey level instead keeps its values near 0.
+MINIMUM_STD = 0.5 / 255
+
+
+def resize_to_uint8(picture: Tensor, spec: InputSpec) -> Tensor:
+    """Fit pictures of any size to the network's: resized in float, antialiased, then rounded and clamped to uint8.
+
+    Args:
+        picture: (…, C, h, w) uint8.
+        spec: says H, W, the policy (``stretch``, ``crop`` or ``pad``) and the interpolation.
+
+    Returns:
+        (…, C, H, W) uint8; the same tensor where nothing is to be done.
+
+    Raises:
+        DataError: not uint8, or another number of channels.
+    """
+    if picture.dtype != torch.uint8 or picture.ndim < 3 or picture.shape[-3] != spec.channels:
+        raise DataError(
+            f"A picture must be uint8 of shape (…, {spec.channels}, h, w), "
+            f"got {str(picture.dtype).removeprefix('torch.')} of shape {tuple(picture.shape)}."
+        )
+    size = (spec.height, spec.width)
+    if picture.shape[-2:] == size:
+        return picture
+    if spec.resize == "crop":
+        return _interpolate(_centre_crop(picture, spec), size, spec.interpolation)
+    if spec.resize == "pad":
+        return _centre_pad(_interpolate(picture, _size_inside(picture, spec), spec.interpolation), size)
+    return _interpolate(picture, size, spec.interpolation)
+
+
+def normalise(images: Tensor, spec: InputSpec) -> Tensor:
+    """Return (images / 255 − mean) / std per channel.
+
+    Args:
+        images: (…, C, H, W) uint8.
+
+    Returns:
+        (…, C, H, W) float32, on the same device.
+    """
+    mean = torch.tensor(spec.mean, device=images.device).view(-1, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(-1, 1, 1)
+    return (images.to(torch.float32) - 255 * mean) * (1 / (255 * std))
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of each channel on the 0–1 scale, exact for any number of threads.
+
+    Args:
+        images: (N, C, H, W) uint8, of the training split only.
+
+    Returns:
+        C means and C deviations, none of these below half a grey level.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        histogram = torch.bincount(images[:, channel].flatten(), minlength=256).to(torch.float64)
+        share = histogram / histogram.sum()
+        mean = (share * levels).sum()
+        deviation = (share * (levels - mean).square()).sum().sqrt()
+        means.append(float(mean))
+        deviations.append(max(float(deviation), MINIMUM_STD))
+    return tuple(means), tuple(deviations)
+
+
+def _interpolate(picture: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    if picture.shape[-2:] == size:
+        return picture
+    batch = picture.reshape(-1, *picture.shape[-3:])  # (…, C, h, w) → (B, C, h, w)
+    if interpolation == "nearest":
+        resized = F.interpolate(batch, size, mode="nearest-exact")
+    else:
+        resized = F.interpolate(batch.to(torch.float32), size, mode=interpolation, antialias=True)
+        resized = resized.round().clamp(0, 255).to(torch.uint8)  # bicubic overshoots
+    return resized.reshape(*picture.shape[:-2], *size)
+
+
+def _centre_crop(picture: Tensor, spec: InputSpec) -> Tensor:
+    """Return the largest centred part with the network's proportions: cutting before resizing spares the work."""
+    height, width = picture.shape[-2:]
+    cut_height = min(height, max(1, round(width * spec.height / spec.width)))
+    cut_width = min(width, max(1, round(height * spec.width / spec.height)))
+    top, left = (height - cut_height) // 2, (width - cut_width) // 2
+    return picture[..., top : top + cut_height, left : left + cut_width]
+
+
+def _size_inside(picture: Tensor, spec: InputSpec) -> tuple[int, int]:
+    """Return the largest size with the picture's proportions that fits inside the network's."""
+    height, width = picture.shape[-2:]
+    scale = min(spec.height / height, spec.width / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _centre_pad(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    rows, columns = size[0] - picture.shape[-2], size[1] - picture.shape[-1]
+    top, left = rows // 2, columns // 2
+    return F.pad(picture, (left, columns - left, top, rows - top))

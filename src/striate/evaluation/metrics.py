@@ -1,0 +1,130 @@
+"""Scores: accuracy with its interval, top-5, precision, recall and F1 of each class, the confusion matrix."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from striate.core.errors import DataError
+from striate.data.imageset import Split
+from striate.networks import contract
+from striate.prediction.predictor import Classifier, compute_logits
+
+TOP5_CLASSES = 20  # with fewer classes, five guesses say little
+_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: of the pictures said to be it, how many were (precision); of those that were, how many were found."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    pictures: int
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """How a network did on some pictures.
+
+    Args:
+        pictures: N.
+        accuracy: part of the pictures whose most probable class is right, 0–1.
+        interval: in which the accuracy lies with 95 % confidence (Wilson 1927).
+        top5: part whose class is among the five most probable; None under 20 classes.
+        classes: one score per class, in the order of the logits.
+        confusion: (K, K) counts, row: the class it is; column: the class it was said to be.
+        predicted: (N,) int64, the most probable class of each picture.
+        probability: (N,) float32, of that class.
+    """
+
+    pictures: int
+    accuracy: float
+    interval: tuple[float, float]
+    top5: float | None
+    classes: tuple[ClassScore, ...]
+    confusion: NDArray[np.int64]
+    predicted: Tensor
+    probability: Tensor
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        top5 = "" if self.top5 is None else f", top-5 {self.top5:.2%}"
+        return f"accuracy {self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {self.pictures:,}){top5}"
+
+
+def evaluate(network: nn.Module | Classifier, split: Split) -> Score:
+    """Score a network on a split.
+
+    Args:
+        network: a module, or a classifier, whose Spec must then agree with that of the pictures.
+        split: such as ``images.test``.
+
+    Raises:
+        NetworkError: the network does not fit the pictures.
+        DataError: the classifier knows other classes, or there are no pictures.
+    """
+    spec = split.spec
+    if isinstance(network, Classifier):
+        _check_same_classes(network, split)
+        spec, network = network.spec, network.network
+    contract.check(network, spec.model_copy(update={"input": split.spec.input}))
+    if not len(split):
+        raise DataError("There must be at least one picture to score, got none.")
+    return score(compute_logits(network, split.images, spec.input), split.labels, spec.task.class_names)
+
+
+def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Score:
+    """Score logits (N, K) against labels (N,)."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    probability, predicted = logits.softmax(1).max(1)
+    known = range(len(class_names))
+    precision, recall, f1, counts = precision_recall_fscore_support(
+        labels.numpy(), predicted.numpy(), labels=known, zero_division=0.0
+    )
+    rows = zip(class_names, precision.tolist(), recall.tolist(), f1.tolist(), counts.tolist(), strict=True)
+    correct = int((predicted == labels).sum())
+    return Score(
+        pictures=len(labels),
+        accuracy=correct / len(labels),
+        interval=wilson_interval(correct, len(labels)),
+        top5=_top5(logits, labels) if len(class_names) >= TOP5_CLASSES else None,
+        classes=tuple(ClassScore(*row) for row in rows),
+        confusion=confusion_matrix(labels.numpy(), predicted.numpy(), labels=known),
+        predicted=predicted,
+        probability=probability,
+    )
+
+
+def wilson_interval(correct: int, pictures: int) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion (Wilson, JASA 22, 1927), which stays within 0–1 and honest near both ends."""
+    share, z2 = correct / pictures, _Z95**2
+    centre = (share + z2 / (2 * pictures)) / (1 + z2 / pictures)
+    half = _Z95 / (1 + z2 / pictures) * math.sqrt(share * (1 - share) / pictures + z2 / (4 * pictures**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _top5(logits: Tensor, labels: Tensor) -> float:
+    return (logits.topk(5, dim=1).indices == labels[:, None]).any(1).double().mean().item()
+
+
+def _check_same_classes(classifier: Classifier, split: Split) -> None:
+    known, given = classifier.spec.task.class_names, split.spec.task.class_names
+    if known != given:
+        raise DataError(
+            f"The classifier knows the classes {_few(known)}, these pictures have {_few(given)}. "
+            "Evaluate it on pictures of its own classes."
+        )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (f" … ({len(names)})" if len(names) > 4 else "")
+
+

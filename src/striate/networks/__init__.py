@@ -1,0 +1,1 @@
+"""Stage 2: networks as plain modules, their text, their sizes, their files."""

@@ -1,0 +1,155 @@
+"""Building networks from a zoo name or a network text, and what must be known to build them again."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from striate.core import machine
+from striate.core.errors import NetworkError, suggest
+from striate.core.spec import Spec
+from striate.networks.text import GRAMMAR_VERSION, build_text
+from striate.networks.zoo import ZOO
+
+_ZOO_CALL = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(\((?P<options>.*)\))?\s*", re.DOTALL)
+
+
+class Blueprint(BaseModel):
+    """What a saved file says of how to build its network again.
+
+    Args:
+        kind: ``zoo``, ``text``, or ``foreign`` for a module of the caller's own.
+        name: the zoo name, the network text, or the foreign class's import path.
+        options: the zoo network's own options.
+        grammar: the version of the grammar of a text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["zoo", "text", "foreign"]
+    name: str
+    options: dict[str, Any] = {}
+    grammar: int = GRAMMAR_VERSION
+
+    @property
+    def short_name(self) -> str:
+        """A name for folders and tables: the zoo name, ``text``, or the class name."""
+        return {"zoo": self.name, "text": "text", "foreign": self.name.rpartition(".")[2]}[self.kind]
+
+
+def build(model: str, spec: Spec, *, seed: int = 0, **options: Any) -> nn.Module:
+    """Build a network with random weights.
+
+    Args:
+        model: a zoo name (``"lenet5"``), one with options (``"feedforward1(hidden=500)"``), a network text, or the
+            path of a ``.txt`` file that holds one.
+        spec: what the network takes and what its logits mean.
+        seed: of the initial weights; the caller's random state is left as it was.
+        options: the zoo network's own options.
+
+    Returns:
+        A module: images (N, C, H, W) → logits (N, K).
+
+    Raises:
+        NetworkError: an unknown name or option, a mistake in the text, a network that does not fit the pictures or
+            the memory of this machine.
+    """
+    return build_blueprint(read_model(model, options), spec, seed=seed)
+
+
+def read_model(model: str, options: dict[str, Any] | None = None) -> Blueprint:
+    """Return what ``model`` means, without building it."""
+    if model.endswith(".txt") and Path(model).is_file():
+        model = Path(model).read_text(encoding="utf-8")
+    call = _ZOO_CALL.fullmatch(model)
+    if call is None or (call["options"] is not None and not _is_option_list(call["options"])):
+        return Blueprint(kind="text", name=model)
+    ZOO.get(call["name"])
+    return Blueprint(kind="zoo", name=call["name"], options={**_options(call["options"] or ""), **(options or {})})
+
+
+def build_blueprint(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Module:
+    """Build a network from its blueprint. See `build`."""
+    check_fits_in_memory(_on_meta(blueprint, spec))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _construct(blueprint, spec)
+    network.blueprint = blueprint  # type: ignore[assignment]
+    return network
+
+
+def build_on_meta(model: str, spec: Spec) -> nn.Module:
+    """Build a network on the meta device: all its shapes, no memory. See `build`."""
+    return _on_meta(read_model(model), spec)
+
+
+def blueprint_of(network: nn.Module) -> Blueprint:
+    """Return how to build this network again."""
+    known = getattr(network, "blueprint", None)
+    if isinstance(known, Blueprint):
+        return known
+    return Blueprint(kind="foreign", name=f"{type(network).__module__}.{type(network).__qualname__}")
+
+
+def check_fits_in_memory(network: nn.Module) -> None:
+    """Refuse a network whose weights, gradients and optimiser state this machine cannot hold.
+
+    Args:
+        network: may be on the meta device, where it takes no memory.
+    """
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    needed, available = parameters * 4 * 4, machine.available_memory()  # weight, gradient, two averages; float32
+    if needed > available:
+        raise NetworkError(
+            f"The network has {parameters:,} parameters, and training them takes about {machine.in_words(needed)}; "
+            f"{machine.in_words(available)} are free. Try fewer filters or units, or pooling before the first fc."
+        )
+
+
+def _on_meta(blueprint: Blueprint, spec: Spec) -> nn.Module:
+    with torch.device("meta"):
+        return _construct(blueprint, spec).to("meta")
+
+
+def _construct(blueprint: Blueprint, spec: Spec) -> nn.Module:
+    if blueprint.kind == "text":
+        return build_text(blueprint.name, spec.input.shape)
+    if blueprint.kind == "zoo":
+        entry = ZOO.get(blueprint.name)
+        _check_options(blueprint)
+        return entry.factory(shape=spec.input.shape, classes=spec.task.classes, **blueprint.options)
+    raise NetworkError(
+        f"The network is your own class {blueprint.name}, which is never imported because a file says so. "
+        "Pass the module: load(path, network=...)."
+    )
+
+
+def _check_options(blueprint: Blueprint) -> None:
+    taken = [name for name in inspect.signature(ZOO.get(blueprint.name).factory).parameters]
+    own = [name for name in taken if name not in ("shape", "classes")]
+    for option in blueprint.options:
+        if option not in own:
+            has = f"It has {', '.join(own)}." if own else "It has none."
+            raise NetworkError(f"{blueprint.name} has no option {option!r}.{suggest(option, own)} {has}")
+
+
+def _is_option_list(text: str) -> bool:
+    return "=" in text or not text.strip()
+
+
+def _options(text: str) -> dict[str, Any]:
+    """Read ``"hidden=(300, 100)"`` as Python literals."""
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (ValueError, SyntaxError) as error:
+        raise NetworkError(f"Options must be written name=value with plain values, got ({text}).") from error

@@ -1,0 +1,77 @@
+"""The contract of a network: images (N, C, H, W) in, logits (N, K) out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from striate.core.errors import NetworkError
+from striate.core.spec import Spec
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network with auxiliary heads returns in training mode.
+
+    Args:
+        logits: (N, K).
+        auxiliary: name of each auxiliary head → its logits (N, K); the network's ``auxiliary`` has their loss weights.
+    """
+
+    logits: Tensor
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def stages_of(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the network's stages, name → module, input to output; its children where it names none."""
+    stages = getattr(network, "stages", None)
+    return dict(stages) if isinstance(stages, Mapping) else dict(network.named_children())
+
+
+def check(network: nn.Module, spec: Spec) -> None:
+    """Run the network on two empty pictures and refuse it where it does not keep the contract.
+
+    Raises:
+        NetworkError: it does not take pictures of this size and number of channels, or does not return (N, K).
+    """
+    channels = first_channels(network)
+    if channels is not None and channels != spec.input.channels:
+        raise NetworkError(
+            f"The network takes pictures with {_channels(channels)}, these have {spec.input.channels}. "
+            f"Load them with channels={channels}, or build the network for {spec.input.channels}."
+        )
+    parameter = next(network.parameters(), torch.empty(0))
+    images = torch.zeros(2, *spec.input.shape, device=parameter.device, dtype=parameter.dtype)
+    training = network.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            logits = network.eval()(images)
+    except RuntimeError as error:
+        shape = "×".join(str(number) for number in spec.input.shape)
+        raise NetworkError(f"The network cannot take pictures of {shape}: {str(error).splitlines()[0]}") from error
+    finally:
+        network.train(training)
+    wanted = (2, spec.task.classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+        got = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise NetworkError(
+            f"The network must return logits (N, {spec.task.classes}), one for each of the {spec.task.classes} classes; "
+            f"for 2 pictures it returned {got}. Its last layer must have {spec.task.classes} outputs."
+        )
+
+
+def first_channels(network: nn.Module) -> int | None:
+    """Return the channels that the first convolution takes, or None where the first layer is something else."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return module.in_channels
+        if isinstance(module, nn.Linear):
+            return None
+    return None
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"

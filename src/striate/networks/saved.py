@@ -1,0 +1,223 @@
+"""The saved network: one safetensors file that holds weights, how to build the network, its Spec and where it came from."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from striate.core import files
+from striate.core.errors import FileError
+from striate.core.spec import Spec
+from striate.networks.build import Blueprint, blueprint_of, build_blueprint
+
+FORMAT_VERSION = 1
+METADATA_KEY = "striate"
+_TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class Header(BaseModel):
+    """Everything in a saved file but the weights; JSON under the key ``striate`` of the safetensors metadata.
+
+    Args:
+        format_version: of this header.
+        blueprint: how to build the network again.
+        spec: what goes in and what comes out.
+        recipe: the resolved hyper-parameters it was trained with.
+        metrics: what was measured, by name.
+        data: name and fingerprint of the training pictures.
+        versions: of Python and the libraries that wrote the file.
+        licence: of the weights; empty where nobody stated one.
+        aliases: tensors that share memory with another: name → the name it is stored under.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    blueprint: Blueprint
+    spec: Spec
+    recipe: dict[str, Any] = {}
+    metrics: dict[str, float | None] = {}
+    data: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    licence: str = ""
+    aliases: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """A network read from a file, in evaluation mode, with what the file says about it."""
+
+    network: nn.Module
+    header: Header
+
+    @property
+    def spec(self) -> Spec:
+        """What goes in and what comes out."""
+        return self.header.spec
+
+
+def save(
+    path: str | Path,
+    network: nn.Module,
+    spec: Spec,
+    *,
+    recipe: dict[str, Any] | None = None,
+    metrics: dict[str, float | None] | None = None,
+    data: dict[str, str] | None = None,
+    licence: str = "",
+) -> Path:
+    """Write a network to one ``.safetensors`` file, atomically.
+
+    Args:
+        path: of the file.
+        network: any module; a zoo or text network can be rebuilt from the file alone.
+        spec: what goes in and what comes out.
+        recipe, metrics, data, licence: see `Header`.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+    tensors, aliases = storable(network.state_dict())
+    header = Header(
+        blueprint=blueprint_of(network),
+        spec=spec,
+        recipe=recipe or {},
+        metrics=metrics or {},
+        data=data or {},
+        versions=_versions(),
+        licence=licence,
+        aliases=aliases,
+    )
+    write_tensors(Path(path), tensors, header.model_dump_json())
+    return Path(path)
+
+
+def load(path: str | Path, network: nn.Module | None = None) -> SavedNetwork:
+    """Read a network that `save` wrote.
+
+    Args:
+        path: of the ``.safetensors`` file, or of the run's folder that holds ``model.safetensors``.
+        network: your own module with the same weights' names and shapes, for a file that holds a foreign network.
+
+    Raises:
+        FileError: no such file; truncated; not a striate network; written by a newer version; weights that do not fit.
+    """
+    path = _resolve(Path(path))
+    metadata, tensors = read_tensors(path)
+    header = _read_header(path, metadata)
+    if network is None:
+        network = build_blueprint(header.blueprint, header.spec)
+    tensors.update({alias: tensors[name] for alias, name in header.aliases.items() if name in tensors})
+    _fill(path, network, tensors)
+    return SavedNetwork(network.eval(), header)
+
+
+def storable(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return each tensor once, contiguous and on the CPU, and the names that share one: alias → stored name."""
+    stored: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in state.items():
+        if not _TENSOR_NAME.fullmatch(name):
+            raise FileError(f"Names of tensors must be made of A-Z a-z 0-9 _ . -, got {name!r}. Rename the module.")
+        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and place in stored:
+            aliases[name] = stored[place]
+        else:
+            stored[place] = name
+            tensors[name] = tensor.detach().cpu().contiguous()
+    return tensors, aliases
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], text: str) -> None:
+    """Write tensors and a JSON text to one safetensors file, atomically."""
+    with files.replacing(path) as aside:
+        # Two names may still share memory (a view of another's storage); safetensors wants each to own its own.
+        own = {name: tensor.clone() if tensor._base is not None else tensor for name, tensor in tensors.items()}
+        safetensors.torch.save_file(own, aside, metadata={METADATA_KEY: text})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the metadata and the tensors of a safetensors file.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            names = list(opened.keys())
+            for name in names:
+                if not _TENSOR_NAME.fullmatch(name):
+                    raise FileError(f"{path} holds a tensor named {name!r}, which no network of ours has.")
+            return dict(opened.metadata() or {}), {name: opened.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise FileError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise FileError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except safetensors.SafetensorError as error:
+        raise FileError(f"{path} {_why_unreadable(path)}") from error
+
+
+def _why_unreadable(path: Path) -> str:
+    """Say whether the file was cut short or is something else; the first eight bytes give the header's length."""
+    start = path.read_bytes()[:16]
+    header_bytes = int.from_bytes(start[:8], "little")
+    if len(start) > 8 and start[8:9] == b"{" and header_bytes < 100_000_000:
+        return "is truncated: it ends before its weights do. Copy it again, or load another checkpoint."
+    return "is not a saved network: it must be a .safetensors file that striate wrote."
+
+
+def _resolve(path: Path) -> Path:
+    if path.is_dir():
+        inside = path / "model.safetensors"
+        if not inside.is_file():
+            raise FileError(f"There is no model.safetensors in {path}. Name a run's folder or a saved network.")
+        return inside
+    if not path.is_file():
+        raise FileError(f"There is no saved network {path}. Name a run's folder or a .safetensors file.")
+    return path
+
+
+def _read_header(path: Path, metadata: dict[str, str]) -> Header:
+    if METADATA_KEY not in metadata:
+        raise FileError(
+            f"{path} holds weights but not how to build their network: striate did not write it. "
+            "Build the network and fill it yourself."
+        )
+    try:
+        content = json.loads(metadata[METADATA_KEY])
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise FileError(f"{path} was written by a newer striate (format {version}, this one reads {FORMAT_VERSION}).")
+        return Header.model_validate(content)
+    except (ValueError, ValidationError) as error:
+        raise FileError(f"{path} is a file of striate's but not a saved network. Name a model.safetensors.") from error
+
+
+def _fill(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    expected = network.state_dict()
+    missing = sorted(set(expected) - set(tensors))
+    unknown = sorted(set(tensors) - set(expected))
+    misshapen = sorted(name for name in set(expected) & set(tensors) if expected[name].shape != tensors[name].shape)
+    if missing or unknown or misshapen:
+        raise FileError(
+            f"The weights in {path} do not fit the network: missing {missing[:3]}, unknown {unknown[:3]}, "
+            f"of another shape {misshapen[:3]}. Pass the network that they were saved from."
+        )
+    network.load_state_dict(tensors)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "striate": version("striate")}

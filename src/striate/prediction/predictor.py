@@ -1,0 +1,172 @@
+"""The classifier: picture files, bytes, arrays or tensors in, labels and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from striate.core.errors import DataError
+from striate.core.machine import Execution
+from striate.core.spec import InputSpec, Spec
+from striate.data.decode import decode_picture, read_pictures
+from striate.data.preprocess import normalise, resize_to_uint8
+from striate.networks import contract, saved
+
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
+PICTURES_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says about one picture.
+
+    Args:
+        label: the most probable class.
+        probability: of that class, 0–1.
+        top: (class, probability) of the most probable classes, best first.
+    """
+
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.probability:.1%})"
+
+
+@final
+class Classifier:
+    """A network with its Spec: everything that is needed to label a picture.
+
+    Args:
+        network: images (N, C, H, W) → logits (N, K); put into evaluation mode.
+        spec: what it takes and what its logits mean.
+
+    Raises:
+        NetworkError: the network does not fit the spec.
+    """
+
+    def __init__(self, network: nn.Module, spec: Spec) -> None:
+        contract.check(network, spec)
+        self.network = network.eval()
+        self.spec = spec
+
+    def predict(self, picture: Picture, *, top: int = 5) -> Prediction:
+        """Label one picture.
+
+        Args:
+            picture: a file, its bytes, a Pillow image, or pixels: uint8 (H, W), (H, W, C) as an array, (C, H, W) as a tensor.
+            top: how many classes to name.
+
+        Raises:
+            DataError: not a picture, or one with another number of channels than the network takes.
+        """
+        return self.predict_many([picture], top=top)[0]
+
+    def predict_many(self, pictures: Sequence[Picture], *, top: int = 5) -> list[Prediction]:
+        """Label several pictures. See `predict`."""
+        return [self._in_words(row, top) for row in self.probabilities(self._as_images(pictures))]
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return the probability of each class.
+
+        Args:
+            images: (N, C, H, W) uint8, at the network's size.
+
+        Returns:
+            (N, K) float32; rows sum to 1 where each picture has one class.
+        """
+        logits = compute_logits(self.network, images, self.spec.input) / self.spec.task.temperature
+        return logits.softmax(1) if self.spec.task.labels == "single" else logits.sigmoid()
+
+    def _as_images(self, pictures: Sequence[Picture]) -> Tensor:
+        spec = self.spec.input
+        if all(isinstance(picture, str | Path) for picture in pictures):
+            return read_pictures(pictures, spec)  # type: ignore[arg-type]  (decodes on all cores)
+        return torch.stack([resize_to_uint8(_as_pixels(picture, spec), spec) for picture in pictures])
+
+    def _in_words(self, probabilities: Tensor, top: int) -> Prediction:
+        best = probabilities.topk(min(top, len(probabilities)))
+        names = self.spec.task.class_names
+        ranked = tuple((names[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        return Prediction(ranked[0][0], ranked[0][1], ranked)
+
+
+def load_classifier(path: str | Path, network: nn.Module | None = None) -> Classifier:
+    """Read a saved network and make it a classifier.
+
+    Args:
+        path: of the ``.safetensors`` file, or of a run's folder.
+        network: your own module, where the file holds a foreign network.
+
+    Raises:
+        FileError: see `striate.networks.saved.load`.
+    """
+    loaded = saved.load(path, network)
+    return Classifier(loaded.network, loaded.spec)
+
+
+@torch.inference_mode()
+def compute_logits(network: nn.Module, images: Tensor, spec: InputSpec, execution: Execution | None = None) -> Tensor:
+    """Run the network over pictures in evaluation mode; its training mode is what it was afterwards.
+
+    Args:
+        images: (N, C, H, W) uint8 at the network's size.
+        spec: how they are normalised.
+        execution: fp32 and contiguous where None, the same on every machine.
+
+    Returns:
+        logits: (N, K) float32 on the CPU.
+    """
+    execution = execution or Execution()
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        logits = []
+        for start in range(0, len(images), PICTURES_AT_ONCE):
+            pictures = execution.arrange(normalise(images[start : start + PICTURES_AT_ONCE], spec))
+            with execution.autocast():
+                logits.append(network(pictures).float().cpu())
+        return torch.cat(logits)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _as_pixels(picture: Picture, spec: InputSpec) -> Tensor:
+    """Return one picture as uint8 (C, h, w)."""
+    if isinstance(picture, str | Path | bytes):
+        return decode_picture(picture, spec)
+    if isinstance(picture, Image.Image):
+        return _of_array(np.asarray(picture.convert("L" if spec.channels == 1 else "RGB")), spec)
+    if isinstance(picture, np.ndarray):
+        return _of_array(picture, spec)
+    return _checked(picture, spec)
+
+
+def _of_array(array: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    """Turn (H, W) or (H, W, C) into (C, H, W)."""
+    pixels = torch.from_numpy(np.ascontiguousarray(array))
+    return _checked(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels, spec)
+
+
+def _checked(pixels: Tensor, spec: InputSpec) -> Tensor:
+    if pixels.dtype != torch.uint8 or pixels.ndim != 3:
+        raise DataError(
+            f"A picture must be uint8 pixels 0–255 of shape (H, W), (H, W, C) or, as a tensor, (C, H, W); "
+            f"got {pixels.dtype} of shape {tuple(pixels.shape)}."
+        )
+    if pixels.shape[0] != spec.channels:
+        raise DataError(
+            f"The network takes pictures with {spec.channels} channel{'s' * (spec.channels > 1)}, "
+            f"this one has {pixels.shape[0]}. Convert it first, or pass the picture file."
+        )
+    return pixels

@@ -1,0 +1,1 @@
+"""Stage 3: one visible loop, and the hyper-parameters that it reads."""

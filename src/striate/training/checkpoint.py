@@ -1,0 +1,127 @@
+"""Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from striate.core.errors import FileError
+from striate.core.spec import Spec
+from striate.networks.build import Blueprint
+from striate.networks.saved import METADATA_KEY, read_tensors, storable, write_tensors
+from striate.training.average import WeightAverage
+from striate.training.optim import Updater
+from striate.training.recipe import Recipe
+from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
+
+FORMAT_VERSION = 1
+
+
+class CheckpointHeader(BaseModel):
+    """What a checkpoint says besides its tensors; fields as in `Run`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint_version: int = FORMAT_VERSION
+    blueprint: Blueprint
+    spec: Spec
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    step: int
+    train_seconds: float
+    history: list[dict[str, float]]
+    tally: dict[str, float]
+    best: dict[str, float] | None
+    aliases: dict[str, str]
+
+
+def save(run: Run, updater: Updater, average: WeightAverage | None) -> Path:
+    """Write the state after ``run.step`` updates; the checkpoint before it stays valid until this one is complete."""
+    state = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
+    state |= {f"optimizer.{name}": tensor for name, tensor in updater.state().items()}
+    if average is not None:
+        state |= {f"average.{name}": tensor for name, tensor in average.network.state_dict().items()}
+    if run.best is not None:
+        state |= {f"best.{name}": tensor for name, tensor in run.best.state.items()}
+    tensors, aliases = storable(state)
+    best = run.best and {"epoch": run.best.epoch, "accuracy": run.best.accuracy, "loss": run.best.loss}
+    header = CheckpointHeader(
+        blueprint=run.blueprint,
+        spec=run.spec,
+        recipe=run.recipe.model_dump(mode="json"),
+        data=run.data,
+        step=run.step,
+        train_seconds=run.train_seconds,
+        history=run.history,
+        tally=asdict(run.tally),
+        best=best,
+        aliases=aliases,
+    )
+    path = run.folder / CHECKPOINT_FILE
+    write_tensors(path, tensors, header.model_dump_json())
+    return path
+
+
+def read(folder: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
+    """Return the checkpoint of a run's folder.
+
+    Raises:
+        FileError: there is none, or it cannot be read.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.is_file():
+        raise FileError(f"There is no checkpoint in {folder}. Name the folder of a run that was stopped.")
+    metadata, tensors = read_tensors(path)
+    try:
+        header = CheckpointHeader.model_validate(json.loads(metadata.get(METADATA_KEY, "null")))
+    except (ValueError, ValidationError) as error:
+        raise FileError(f"{path} is not a checkpoint that this version of striate can read.") from error
+    tensors.update({alias: tensors[name] for alias, name in header.aliases.items()})
+    return header, tensors
+
+
+def read_recipe_of(folder: Path) -> Recipe:
+    """Return the resolved recipe of a run that was stopped."""
+    header, _ = read(folder)
+    return Recipe(**header.recipe)
+
+
+def restore(run: Run, updater: Updater, average: WeightAverage | None) -> None:
+    """Put the run, its network and its optimiser back to where the checkpoint in its folder left them.
+
+    Raises:
+        FileError: the checkpoint is of another network or of other pictures.
+    """
+    header, tensors = read(run.folder)
+    if header.data["fingerprint"] != run.data["fingerprint"]:
+        raise FileError(
+            f"{run.folder} was trained on other pictures ({header.data['name']}, fingerprint "
+            f"{header.data['fingerprint']}; these have {run.data['fingerprint']}). Resume it with the same data."
+        )
+    _load(run.network, _under("network.", tensors), run.folder)
+    updater.load_state(_under("optimizer.", tensors))
+    if average is not None:
+        _load(average.network, _under("average.", tensors), run.folder)
+    run.step, run.train_seconds, run.history = header.step, header.train_seconds, header.history
+    run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], int(header.tally["correct"]))
+    if header.best is not None:
+        epoch, accuracy, loss = int(header.best["epoch"]), header.best["accuracy"], header.best["loss"]
+        run.best = Best(epoch, accuracy, loss, _under("best.", tensors))
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    try:
+        with torch.no_grad():
+            network.load_state_dict(state)
+    except RuntimeError as error:
+        raise FileError(f"The checkpoint in {folder} is of another network. Resume it with the same --model.") from error

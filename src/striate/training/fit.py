@@ -1,0 +1,303 @@
+"""fit: one loop, from the first batch to the saved network."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from striate.core import machine
+from striate.core.errors import TrainingError
+from striate.core.machine import Execution
+from striate.data.augment import augment
+from striate.data.batches import batch_count, epoch_batches
+from striate.data.imageset import ImageSet
+from striate.data.keyed import keyed_generator, keyed_seed
+from striate.data.preprocess import normalise
+from striate.networks import contract, saved
+from striate.networks.build import blueprint_of
+from striate.prediction.predictor import compute_logits
+from striate.training import checkpoint
+from striate.training.average import WeightAverage
+from striate.training.events import Observer
+from striate.training.losses import compute_loss, main_logits
+from striate.training.observers import default_observers
+from striate.training.optim import Updater
+from striate.training.recipe import Recipe
+from striate.training.run import CHECKPOINT_FILE, INTERRUPTED, RECIPE_FILE, Best, Run, Tally, new_folder
+from striate.training.schedule import learning_rate_factor
+
+CHECKPOINT_SECONDS = 60.0  # the longest stretch of work that a crash can cost, besides the end of every epoch
+PREPARE_PICTURES = 5_000  # what a network's own data-dependent initialisation is shown
+_PREPARE_STREAM = -1  # keys the choice of these pictures; epochs are 0 and up
+
+
+def fit(
+    network: nn.Module,
+    images: ImageSet,
+    recipe: Recipe | None = None,
+    *,
+    folder: str | Path | None = None,
+    resume: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+    progress: bool = True,
+    **changes: Any,
+) -> Run:
+    """Train a network.
+
+    Every choice is made on ``images.val``; ``images.test`` is never touched. The first Ctrl-C finishes the step, saves and
+    returns what there is.
+
+    Args:
+        network: images (N, C, H, W) → logits (N, K); trained in place.
+        images: what to learn from.
+        recipe: the hyper-parameters; the defaults of `Recipe` where none is given.
+        folder: where to write; ``runs/<data>-<network>-<n>`` where none is given.
+        resume: the folder of a run that was stopped: it goes on there, with its own recipe, to the same weights as if it
+            had never stopped.
+        observers: are told what happens, see `Observer`.
+        progress: whether to show a progress bar, or a line per epoch where there is no terminal.
+        changes: fields of the recipe by name, such as ``epochs=5``.
+
+    Returns:
+        The run: ``run.network`` (the weights that did best on val), ``run.history``, ``run.folder``.
+
+    Raises:
+        NetworkError: the network does not fit the pictures.
+        RecipeError: a field or value that a recipe does not have.
+        TrainingError: the loss is no longer finite.
+        FileError: the folder cannot be written, or holds no checkpoint to resume.
+    """
+    recipe = checkpoint.read_recipe_of(Path(resume)) if resume else (recipe or Recipe()).changed(**changes)
+    contract.check(network, images.spec)
+    machine.keep_buffers()
+    run = _start(network, images, recipe, Path(resume or folder) if resume or folder else None)
+    watchers = [*default_observers(progress), *observers]
+    with _threads(recipe.threads), _interruptible(run), torch.random.fork_rng():
+        try:
+            _train(run, images, watchers, resuming=resume is not None)
+        finally:
+            _tell(watchers, "on_train_end", run)
+    return run
+
+
+def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: bool) -> None:
+    start = time.perf_counter()
+    execution = _resolve(run, images)
+    if not resuming:
+        _prepare(run, images)
+    execution.place(run.network)
+    updater = Updater(run.network, run.recipe)
+    average = WeightAverage(run.network, run.recipe.average_decay) if run.recipe.average == "ema" else None
+    if resuming:
+        checkpoint.restore(run, updater, average)
+        start -= run.train_seconds
+    else:
+        run.recipe.write(run.folder / RECIPE_FILE)
+        checkpoint.save(run, updater, average)
+    saved_at = time.perf_counter()
+    _tell(observers, "on_train_begin", run)
+
+    for epoch, phase_number in _epochs_left(run):
+        updater.begin(run.recipe.plan[phase_number])
+        for pictures, labels in _batches_left(run, images, epoch, phase_number, execution):
+            torch.manual_seed(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
+            with execution.autocast():
+                outputs = run.network(pictures)
+            loss = compute_loss(outputs, labels, run.network, run.recipe)
+            run.loss = _finite(loss.item(), run)
+            loss.backward()  # type: ignore[no-untyped-call]
+            run.learning_rate = run.recipe.learning_rate * learning_rate_factor(run.recipe, run.step, run.total_steps)
+            updater.step(phase_number, run.learning_rate)
+            run.step += 1
+            if average is not None:
+                average.update(run.step)
+            run.tally.add(len(labels), run.loss, int((main_logits(outputs).argmax(1) == labels).sum()))
+            run.train_seconds = time.perf_counter() - start
+            _tell(observers, "on_batch_end", run)
+            if run.stop_reason:
+                break
+            if time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+                checkpoint.save(run, updater, average)
+                saved_at = time.perf_counter()
+        if run.step == (epoch + 1) * run.steps_per_epoch:
+            _end_epoch(run, images, average.network if average else run.network, execution)
+            _tell(observers, "on_epoch_end", run)
+        checkpoint.save(run, updater, average)
+        if run.stop_reason:
+            break
+
+    updater.end()
+    _finish(run, average)
+
+
+def _start(network: nn.Module, images: ImageSet, recipe: Recipe, folder: Path | None) -> Run:
+    count = len(images.train)
+    return Run(
+        network=network,
+        spec=images.spec,
+        recipe=recipe,
+        folder=folder or new_folder(images.name, blueprint_of(network).short_name),
+        data={"name": images.name, "fingerprint": images.fingerprint, "source": getattr(images, "source", None)},
+        # A shorter last batch would weigh its few pictures more, and one picture alone has no batch statistics.
+        steps_per_epoch=batch_count(count, recipe.batch_size, drop_last=count >= recipe.batch_size),
+        train_pictures=count,
+    )
+
+
+def _resolve(run: Run, images: ImageSet) -> Execution:
+    """Measure what the recipe leaves open, and write it into the run's recipe."""
+    recipe = run.recipe
+    first = images.train.images[: recipe.batch_size]
+    labels = images.train.labels[: recipe.batch_size].to(machine.device())
+
+    def train_once(network: nn.Module, execution: Execution) -> None:
+        with execution.autocast():
+            outputs = network(execution.arrange(normalise(first, run.spec.input)))
+        compute_loss(outputs, labels, network, recipe).backward()  # type: ignore[no-untyped-call]
+
+    execution, run.seconds_per_step = machine.fastest_execution(
+        run.network,
+        train_once,
+        precision=recipe.precision,
+        memory_format=recipe.memory_format,
+        key=f"{run.network} {tuple(first.shape)}",
+    )
+    run.recipe = recipe.changed(
+        precision=execution.precision, memory_format=execution.memory_format, threads=torch.get_num_threads()
+    )
+    return execution
+
+
+def _prepare(run: Run, images: ImageSet) -> None:
+    """Let the network initialise itself from pictures, where it does: SpeedNet's whitening."""
+    prepare = getattr(run.network, "prepare", None)
+    if callable(prepare):
+        order = torch.randperm(len(images.train), generator=keyed_generator(run.recipe.seed, _PREPARE_STREAM))
+        chosen = order[:PREPARE_PICTURES]
+        prepare(normalise(images.train.images.index_select(0, chosen), run.spec.input))
+
+
+def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:
+    """Yield (epoch, number of its phase) from where the run stands; nothing where it has ended."""
+    phases = [number for number, phase in enumerate(run.recipe.plan) for _ in range(phase.epochs)]
+    if not run.stop_reason:
+        yield from list(enumerate(phases))[run.epoch :]
+
+
+def _batches_left(
+    run: Run, images: ImageSet, epoch: int, phase_number: int, execution: Execution
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the pictures (B, C, H, W), augmented and normalised, and the labels (B,) of what is left of an epoch."""
+    recipe, resolution = run.recipe, run.recipe.plan[phase_number].resolution
+    batches = epoch_batches(
+        images.train,
+        recipe.batch_size,
+        epoch=epoch,
+        seed=recipe.seed,
+        drop_last=run.train_pictures >= recipe.batch_size,
+        start_batch=run.step - epoch * run.steps_per_epoch,
+        size=(resolution, resolution) if resolution else None,
+    )
+    for batch in batches:
+        pictures = augment(
+            batch.images, batch.index, epoch=epoch, seed=recipe.seed, flip=recipe.flip, shift=recipe.shift
+        )
+        pictures = execution.arrange(normalise(pictures, run.spec.input))
+        yield pictures, batch.labels.to(pictures.device, non_blocking=True)
+
+
+def _end_epoch(run: Run, images: ImageSet, network: nn.Module, execution: Execution) -> None:
+    """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
+    logits = compute_logits(network, images.val.images, run.spec.input, execution)  # (N, K)
+    accuracy = (logits.argmax(1) == images.val.labels).double().mean().item()
+    loss = nn.functional.cross_entropy(logits, images.val.labels).item()
+    run.history.append(
+        {
+            "epoch": run.epoch,
+            "step": run.step,
+            "seconds": run.train_seconds,
+            "learning_rate": run.learning_rate,
+            "loss": run.tally.loss / run.tally.pictures,
+            "accuracy": run.tally.correct / run.tally.pictures,
+            "val_loss": loss,
+            "val_accuracy": accuracy,
+        }
+    )
+    run.tally = Tally()
+    if run.best is None or (accuracy, -loss) > (run.best.accuracy, -run.best.loss):
+        state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        run.best = Best(run.epoch, accuracy, loss, state)
+    patience, target = run.recipe.early_stopping_epochs, run.recipe.target_error
+    if target is not None and 1 - accuracy <= target:
+        run.stop(f"the error on val, {1 - accuracy:.2%}, has reached the target of {target:.2%}")
+    elif patience is not None and run.epoch - run.best.epoch >= patience:
+        run.stop(f"val has not improved for {patience} epochs")
+
+
+def _finish(run: Run, average: WeightAverage | None) -> None:
+    """Give the network the weights that did best on val, or its last ones where no epoch was completed, and save it."""
+    last = average.network if average else run.network
+    run.network.load_state_dict(run.best.state if run.best else last.state_dict())
+    run.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    saved.save(
+        run.model_path,
+        run.network,
+        run.spec,
+        recipe=run.recipe.model_dump(mode="json"),
+        metrics={"val_accuracy": run.val_accuracy, "train_seconds": run.train_seconds},
+        data={"name": run.data["name"], "fingerprint": run.data["fingerprint"]},
+    )
+
+
+def _finite(loss: float, run: Run) -> float:
+    if math.isfinite(loss):
+        return loss
+    raise TrainingError(
+        f"The loss became {loss} at step {run.step + 1} (epoch {run.epoch + 1}, batch "
+        f"{run.step % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
+        f"{run.folder / CHECKPOINT_FILE}. Try a lower learning rate (--lr {run.recipe.learning_rate / 10:g})."
+    )
+
+
+def _tell(observers: list[Observer], event: str, run: Run) -> None:
+    for observer in observers:
+        getattr(observer, event)(run)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _interruptible(run: Run) -> Iterator[None]:
+    """Turn the first Ctrl-C into a request to stop after the step; the second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        run.stop(INTERRUPTED)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

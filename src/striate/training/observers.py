@@ -1,0 +1,111 @@
+"""The observers of every run: the progress bar, ``metrics.csv`` and ``log.txt``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from striate.core import files
+from striate.training.events import Observer
+from striate.training.run import LOG_FILE, METRICS_FILE, Run
+
+REFRESH_SECONDS = 0.2  # drawing more often would cost time and tell nobody more
+
+
+def default_observers(progress: bool) -> list[Observer]:
+    """Return what watches every run."""
+    return [MetricsFile(), LogFile(), *([ProgressBar()] if progress else [])]
+
+
+def in_one_line(entry: dict[str, float], epochs: int) -> str:
+    """Return one epoch of a run's history in words."""
+    return (
+        f"epoch {entry['epoch']:.0f}/{epochs}  loss {entry['loss']:.4f}  accuracy {entry['accuracy']:.2%}  "
+        f"val {entry['val_accuracy']:.2%}  {entry['seconds']:.1f} s"
+    )
+
+
+@final
+class MetricsFile(Observer):
+    """``metrics.csv``: one row per epoch, whole after every epoch."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write the history so far."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(run.history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(run.history)
+        files.write_text(run.folder / METRICS_FILE, text.getvalue())
+
+
+@final
+class LogFile(Observer):
+    """``log.txt``: what happened and when."""
+
+    def on_train_begin(self, run: Run) -> None:
+        """Say what begins, or goes on."""
+        begins = "goes on" if run.step else "begins"
+        self._say(run, f"training of {run.blueprint.short_name} on {run.data['name']} {begins} at step {run.step}")
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Add the epoch."""
+        self._say(run, in_one_line(run.history[-1], run.recipe.epochs))
+
+    def on_train_end(self, run: Run) -> None:
+        """Say how it ended."""
+        self._say(run, f"ended at step {run.step}: {run.stop_reason or 'all epochs done'}")
+
+    @staticmethod
+    def _say(run: Run, words: str) -> None:
+        with open(run.folder / LOG_FILE, "a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {words}\n")
+
+
+@final
+class ProgressBar(Observer):
+    """A bar with rate and time left on standard error; one line per epoch where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]:,.0f} pictures/s"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            auto_refresh=False,  # a thread that draws takes time from the threads that train
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task: TaskID | None = None
+        self._first_step, self._began, self._drawn = 0, 0.0, 0.0
+
+    def on_train_begin(self, run: Run) -> None:
+        """Show the empty bar."""
+        self._first_step, self._began = run.step, time.perf_counter()
+        self._task = self._bar.add_task("epoch 1", total=run.total_steps, completed=run.step, rate=0.0)
+        self._bar.start()
+
+    def on_batch_end(self, run: Run) -> None:
+        """Move the bar, a few times a second."""
+        now = time.perf_counter()
+        if self._task is None or now - self._drawn < REFRESH_SECONDS:
+            return
+        self._drawn = now
+        rate = (run.step - self._first_step) * run.recipe.batch_size / (now - self._began)
+        words = f"epoch {run.epoch + 1}/{run.recipe.epochs}  loss {run.loss:.3f}"
+        self._bar.update(self._task, completed=run.step, description=words, rate=rate, refresh=True)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Leave a line for the epoch above the bar."""
+        self._console.print(in_one_line(run.history[-1], run.recipe.epochs), highlight=False)
+
+    def on_train_end(self, run: Run) -> None:
+        """Take the bar away."""
+        self._bar.stop()

@@ -1,0 +1,154 @@
+"""Recipe: every hyper-parameter of a run, validated when it is made."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from cyclopts import Parameter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from striate.core import files
+from striate.core.errors import FileError, RecipeError, suggest
+from striate.core.machine import MemoryFormat, Precision
+from striate.data.augment import Flip
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Phase(BaseModel):
+    """A part of the run: progressive resizing and fine-tuning are phases, not special cases.
+
+    Args:
+        epochs: how many.
+        resolution: height and width in pixels that the pictures are trained at; None for the network's own.
+        frozen: stages of the network whose weights stay as they are.
+        learning_rates: stage → factor on the learning rate; 1 where a stage is not named.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Positive
+    resolution: Positive | None = None
+    frozen: tuple[str, ...] = ()
+    learning_rates: dict[str, Rate] = {}
+
+
+class Recipe(BaseModel):
+    """Every hyper-parameter of a run. Frozen; `changed` returns another one.
+
+    The command line's flags are made from these fields; ``Parameter`` adds their other names.
+
+    ``None`` for precision, memory format and threads means: measure, and take the fastest here. A run writes the
+    resolved recipe to ``recipe.toml``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: Positive = Field(10, description="Passes over the training pictures.")
+    batch_size: Annotated[Positive, Parameter(alias="-b")] = Field(128, description="Pictures per step.")
+    optimizer: Annotated[Literal["sgd", "adamw"], Parameter(alias="--opt")] = Field(
+        "adamw", description="SGD with Nesterov momentum, or AdamW."
+    )
+    learning_rate: Annotated[Rate, Parameter(alias="--lr")] = Field(3e-3, description="At the top of the schedule.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Of SGD; the first beta of AdamW.")
+    weight_decay: Rate = Field(
+        0.01, description="Decoupled: each step shrinks the weights by learning rate × this. Not norms and biases."
+    )
+    schedule: Annotated[Literal["one_cycle", "cosine", "step", "constant"], Parameter(alias="--sched")] = Field(
+        "one_cycle", description="The learning rate over the run, after the warm-up."
+    )
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="Part of all steps in which the learning rate rises from 0 to its top."
+    )
+    step_epochs: Positive = Field(10, description="For the step schedule: epochs between two drops.")
+    step_factor: Fraction = Field(0.1, description="For the step schedule: what each drop multiplies by.")
+    loss: Literal["cross_entropy", "hinge"] = Field(
+        "cross_entropy", description="Softmax with cross-entropy, or the hinge of a linear SVM."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Part of the target that is spread over all classes."
+    )
+    flip: Flip = Field("none", description="Mirror pictures left to right: by chance, or in every other epoch.")
+    shift: Annotated[int, Field(ge=0)] = Field(0, description="Most pixels that a picture is moved by.")
+    average: Literal["none", "ema"] = Field("none", description="Average the weights over steps, and use the average.")
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="Part of the average that each step keeps."
+    )
+    early_stopping_epochs: Positive | None = Field(
+        None, description="Stop when val has not improved for this many epochs."
+    )
+    target_error: Fraction | None = Field(None, description="Stop when the error on val is at most this.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Of every random draw.")
+    precision: Precision | None = Field(None, description="fp32 or bf16; measured when not given.")
+    memory_format: MemoryFormat | None = Field(
+        None, description="contiguous or channels_last; measured when not given."
+    )
+    threads: Positive | None = Field(None, description="Of the processor; PyTorch's own choice when not given.")
+    phases: Annotated[tuple[Phase, ...], Parameter(parse=False)] = Field(
+        (), description="Parts of the run; their epochs add up to epochs."
+    )
+
+    def __init__(self, **fields: Any) -> None:
+        unknown = [name for name in fields if name not in type(self).model_fields]
+        if unknown:
+            near = suggest(unknown[0], type(self).model_fields)
+            raise RecipeError(f"A recipe has no field {unknown[0]!r}.{near}")
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise RecipeError(_in_words(error)) from error
+
+    @model_validator(mode="after")
+    def _phases_make_the_run(self) -> Recipe:
+        total = sum(phase.epochs for phase in self.phases)
+        if self.phases and total != self.epochs:
+            raise ValueError(f"epochs must be the sum of the phases' epochs ({total}), got {self.epochs}")
+        return self
+
+    @property
+    def plan(self) -> tuple[Phase, ...]:
+        """The phases; one of all epochs where none is named."""
+        return self.phases or (Phase(epochs=self.epochs),)
+
+    def changed(self, **fields: Any) -> Recipe:
+        """Return a recipe with other values. New ``epochs`` alone are all spent as in the last phase."""
+        values = {name: getattr(self, name) for name in type(self).model_fields} | fields
+        if "epochs" in fields and "phases" not in fields and self.phases:
+            values["phases"] = (self.phases[-1].model_copy(update={"epochs": fields["epochs"]}),)
+        return Recipe(**values)
+
+    def write(self, path: Path) -> None:
+        """Write the recipe as TOML; fields that are None are left out."""
+        files.write_text(path, tomli_w.dumps(self.model_dump(exclude_none=True, mode="json")))
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from a TOML file; fields it does not name have their defaults.
+
+    Raises:
+        FileError: it cannot be read or is not TOML.
+        RecipeError: an unknown field, or a value out of its range.
+    """
+    try:
+        with open(path, "rb") as opened:
+            fields = tomllib.load(opened)
+    except OSError as error:
+        raise FileError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileError(f"The recipe {path} must be TOML: {error}.") from error
+    return Recipe(**fields)
+
+
+def _in_words(error: ValidationError) -> str:
+    """Return the first problem as one sentence that names the field, what must hold and what was received."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    problem = first["msg"].removeprefix("Value error, ")
+    problem = problem.replace("Input should be", "must be").replace("Extra inputs are not permitted", "is not a field")
+    got = "" if first["type"] in ("value_error", "extra_forbidden") else f", got {first['input']!r}"
+    return f"{where} {problem}{got}.".strip()

@@ -1,0 +1,142 @@
+"""Run: what is known of a training run while it goes on and after it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from striate.core.errors import FileError
+from striate.core.spec import Spec
+from striate.networks.build import Blueprint, blueprint_of
+from striate.training.recipe import Recipe
+
+MODEL_FILE, CHECKPOINT_FILE = "model.safetensors", "checkpoint/state.safetensors"
+RECIPE_FILE, METRICS_FILE, LOG_FILE = "recipe.toml", "metrics.csv", "log.txt"
+
+
+@dataclass
+class Tally:
+    """Sums over the epoch that is under way."""
+
+    pictures: int = 0
+    loss: float = 0.0
+    correct: int = 0
+
+    def add(self, pictures: int, mean_loss: float, correct: int) -> None:
+        """Count one batch."""
+        self.pictures += pictures
+        self.loss += mean_loss * pictures
+        self.correct += correct
+
+
+@dataclass
+class Best:
+    """The weights that did best on val so far."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+    state: dict[str, Tensor]
+
+
+@final
+@dataclass(eq=False)
+class Run:
+    """A training run.
+
+    ``history`` has one entry per epoch: ``epoch`` (1 for the first), ``step``, ``seconds``, ``learning_rate``, ``loss``,
+    ``accuracy`` (on the training pictures as they were learned), ``val_loss``, ``val_accuracy``.
+
+    Args:
+        network: when the run is over, it holds the weights that did best on val.
+        spec: what it takes and what its logits mean.
+        recipe: resolved before step 0.
+        folder: where everything is written.
+        data: name, fingerprint and, where it can be loaded again, the source of the pictures.
+        steps_per_epoch: updates in an epoch.
+    """
+
+    network: nn.Module
+    spec: Spec
+    recipe: Recipe
+    folder: Path
+    data: dict[str, Any]
+    steps_per_epoch: int
+    train_pictures: int
+    step: int = 0
+    loss: float = float("nan")
+    learning_rate: float = 0.0
+    train_seconds: float = 0.0
+    seconds_per_step: float | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    best: Best | None = None
+    stop_reason: str | None = None
+
+    @property
+    def total_steps(self) -> int:
+        """Updates in the whole run."""
+        return self.steps_per_epoch * self.recipe.epochs
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next step belongs to; 0 for the first."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return len(self.history) == self.recipe.epochs
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped it, so that it can be resumed."""
+        return self.stop_reason == INTERRUPTED
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Accuracy on val of the weights that were kept, 0–1; None before the first epoch's end."""
+        return self.best.accuracy if self.best else None
+
+    @property
+    def model_path(self) -> Path:
+        """The saved network."""
+        return self.folder / MODEL_FILE
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """How to build the network again."""
+        return blueprint_of(self.network)
+
+    def stop(self, reason: str) -> None:
+        """Ask the run to stop after this step; the first reason given is kept."""
+        self.stop_reason = self.stop_reason or reason
+
+
+INTERRUPTED = "interrupted"
+
+
+def new_folder(data: str, network: str, root: Path = Path("runs")) -> Path:
+    """Return a folder ``<root>/<data>-<network>-<n>`` that does not exist yet, and make it.
+
+    Raises:
+        FileError: the root cannot be written.
+    """
+    stem = re.sub(r"[^A-Za-z0-9_.]+", "_", f"{data}").strip("_.") or "data"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = root / f"{stem}-{network}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise FileError(f"Cannot write to {root}: {error.strerror}. Name another folder with --output.") from error
+    raise AssertionError
