@@ -41,7 +41,7 @@ def shared_data() -> Path:
 
 
 def make_image_set(
-    *, classes: int = 3, pictures: int = 60, size: int = 8, channels: int = 1, seed: int = 0
+    *, classes: int = 3, pictures: int = 120, size: int = 8, channels: int = 1, seed: int = 0
 ) -> st.ImageSet:
     """Return pictures that a network can learn within seconds: each class is bright in rows of its own, plus noise."""
     generator = torch.Generator().manual_seed(seed)
@@ -55,5 +55,5 @@ def make_image_set(
 
 @pytest.fixture(scope="session")
 def image_set() -> st.ImageSet:
-    """60 grey pictures of 8×8 in three classes."""
+    """120 grey pictures of 8×8 in three classes."""
     return make_image_set()

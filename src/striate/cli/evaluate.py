@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from striate.cli.output import Json, print_json, print_table, say
 from striate.core.errors import DataError
@@ -12,6 +13,7 @@ from striate.evaluation.metrics import Score
 from striate.evaluation.metrics import evaluate as score_network
 from striate.networks import saved
 from striate.prediction.predictor import Classifier
+from striate.training import checkpoint
 
 MOST_CONFUSED = 10
 
@@ -29,12 +31,8 @@ def evaluate(run: Path, data: str | None = None, /, *, data_dir: Path | None = N
         data_dir: Where the files of a named data set are.
     """
     loaded = saved.load(run)
-    source = loaded.header.data.get("source")
-    if data is None and source is None:
-        raise DataError("The file does not say what the network was trained on. Name the data: striate evaluate RUN DATA.")
-    shape = loaded.spec.input
-    chosen = {"data": data, "data_dir": data_dir} if data is not None else dict(source or {})
-    images = load_data(**{**chosen, "size": (shape.height, shape.width)})
+    source: dict[str, Any] = _source(run) if data is None else {"data": data, "data_dir": data_dir}
+    images = load_data(**{**source, "size": (loaded.spec.input.height, loaded.spec.input.width)})
     score = score_network(Classifier(loaded.network, loaded.spec), images.test)
     if json:
         print_json(_as_json(score, loaded.header.blueprint.short_name, images.name))
@@ -47,6 +45,14 @@ def evaluate(run: Path, data: str | None = None, /, *, data_dir: Path | None = N
     )
     say(_confusions(score))
     return 0
+
+
+def _source(run: Path) -> dict[str, Any]:
+    """Return how the pictures that a run was trained on are loaded again."""
+    source = checkpoint.read_header(run).data["source"] if run.is_dir() else None
+    if source is None:
+        raise DataError(f"{run} does not say what it was trained on. Name the pictures: striate evaluate {run} DATA.")
+    return dict(source)
 
 
 def _as_json(score: Score, network: str, data: str) -> dict[str, object]:

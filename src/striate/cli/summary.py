@@ -22,7 +22,7 @@ from striate.networks.zoo import ZOO
 TEXT_INPUT, TEXT_CLASSES = "1x28x28", 10  # what a text is laid out for when nobody says
 
 
-def summary(model: str, /, *, input: str | None = None, classes: int | None = None, json: Json = False) -> int:  # noqa: A002
+def summary(model: str, /, *, input: str | None = None, classes: int | None = None, json: Json = False) -> int:
     """List the layers of a network: shapes and parameters.
 
     Example: `striate summary lenet5`, or `striate summary "conv 8@3x3 relu | gap | fc 10" --input 3x64x64`

@@ -78,7 +78,7 @@ def _stopped(folder: Path, recipe: Recipe) -> tuple[nn.Module, ImageSet]:
     if recipe.model_fields_set:
         name = sorted(recipe.model_fields_set)[0].replace("_", "-")
         raise RecipeError(f"A resumed run keeps its own recipe, so --{name} must be left out with --resume.")
-    header, _ = checkpoint.read(folder)
+    header = checkpoint.read_header(folder)
     if header.data["source"] is None:
         raise RecipeError(f"{folder} was trained on arrays. Resume it in Python: fit(network, images, resume=folder).")
     return build_blueprint(header.blueprint, header.spec), load_data(**header.data["source"])

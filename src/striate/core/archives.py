@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import stat
 import struct
@@ -58,11 +59,12 @@ class _Member(NamedTuple):
 def extract(archive: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
     """Extract the regular files and folders of a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz into a new folder.
 
-    Everything is written to a folder aside, which takes the name ``target`` at the end. The content says what kind of
-    archive it is, not the name.
+    Everything is written to a folder aside, which takes the name ``target`` at the end. The content says what
+    kind of archive it is, not the name.
 
     Raises:
-        DataError: not an archive, damaged, too large, or holding anything else: links, devices, absolute paths, ``..``.
+        DataError: not an archive, damaged, too large, or holding anything else: links, devices, absolute
+            paths, ``..``.
         FileError: ``archive`` cannot be read or ``target`` not be written.
     """
     limits = limits or ArchiveLimits()
@@ -135,7 +137,7 @@ def _tar_members(archive: Path, most_bytes: int) -> Iterator[_Member]:
         stream = _Limited(plain, 2 * most_bytes + _CHUNK, archive)
         with tarfile.open(fileobj=stream, mode="r:") as container:
             while (info := container.next()) is not None:
-                container.members.clear()  # else it would keep every header in memory
+                container.members = []  # type: ignore[attr-defined]  # or it keeps every header in memory
                 if info.isdir():
                     yield _Member(info.name, None)
                 elif info.isreg() and not info.issparse():
@@ -148,7 +150,7 @@ def _tar_members(archive: Path, most_bytes: int) -> Iterator[_Member]:
                 raise _damaged(archive)
 
 
-def _decompressed(archive: Path) -> IO[bytes]:
+def _decompressed(archive: Path) -> io.BufferedIOBase:
     with archive.open("rb") as stream:
         start = stream.read(6)
     if start.startswith(b"\x1f\x8b"):
@@ -161,23 +163,23 @@ def _decompressed(archive: Path) -> IO[bytes]:
 
 
 @final
-class _Limited:
-    """A stream that ends in an error where a header claims more than the archive may hold or memory should take."""
+class _Limited(io.RawIOBase):
+    """A stream that is an error to read further, or in larger pieces, than an honest header asks for."""
 
-    def __init__(self, stream: IO[bytes], most_bytes: int, archive: Path) -> None:
+    def __init__(self, stream: io.BufferedIOBase, most_bytes: int, archive: Path) -> None:
         self._stream = stream
         self._most_bytes = most_bytes
         self._archive = archive
 
-    def read(self, size: int) -> bytes:
-        if size > 16 * _CHUNK or self._stream.tell() + size > self._most_bytes:
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > 16 * _CHUNK or self._stream.tell() + size > self._most_bytes:
             raise _too_large(self._archive, self._most_bytes)
         return self._stream.read(size)
 
-    def seek(self, position: int) -> int:
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
         if position > self._most_bytes:
             raise _too_large(self._archive, self._most_bytes)
-        return self._stream.seek(position)
+        return self._stream.seek(position, whence)
 
     def tell(self) -> int:
         return self._stream.tell()
@@ -185,13 +187,13 @@ class _Limited:
 
 def _damaged(archive: Path) -> DataError:
     return DataError(
-        f"{archive} must be a whole .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive; it is damaged or something else. "
-        "Copy or download it again."
+        f"{archive} must be a whole .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive; "
+        "it is damaged or something else. Copy or download it again."
     )
 
 
 def _too_large(archive: Path, most_bytes: int) -> DataError:
     return DataError(
-        f"{archive} must hold at most {most_bytes:,} bytes (200 times its own size), got more: "
+        f"{archive} must hold at most {most_bytes:,} bytes, got more: "
         "extract it yourself if you trust it, and pass the folder."
     )

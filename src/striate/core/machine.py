@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from striate.core import files
+from striate.core.errors import FileError
 
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -163,12 +164,20 @@ def fastest_execution(
                 for choice in (Execution(precision or "fp32", choice) for choice in formats)
             }
             best = min(seconds, key=seconds.__getitem__)
-            if precision is None:
+            if precision is None and _computes_in_bf16():
                 half = Execution("bf16", best.memory_format)
                 seconds[half] = _seconds_of(half, network, train_once)
             best = min(seconds, key=seconds.__getitem__)
             known |= {**asdict(best), "seconds": seconds[best]}
         return Execution(known["precision"], known["memory_format"]), known["seconds"]
+
+
+def _computes_in_bf16() -> bool:
+    """Return False where bf16 could only be emulated: measuring that takes longer than training a small network."""
+    if device().type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def _seconds_of(
@@ -199,5 +208,5 @@ def _remembered(key: str) -> Iterator[dict[str, Any]]:
     before = dict(known)
     yield known
     if path is not None and known != before:
-        with contextlib.suppress(OSError, files.FileError):
+        with contextlib.suppress(OSError, FileError):
             files.write_text(path, json.dumps(known))

@@ -1,4 +1,4 @@
-"""From what a source has to an ImageSet: hold out what is missing, measure mean and std on train, write the Spec."""
+"""From a source to an ImageSet: hold out what is missing, measure mean and std on train, write the Spec."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ def _taken(images: Tensor, part: Part) -> Tensor:
 
 def _fitted(images: Tensor, wanted: InputSpec) -> Tensor:
     images = _with_channels(images, wanted.channels)
-    # In pieces, because the resize works in float, which takes four times the memory.
     if images.shape[1:] == wanted.shape:
         return images
-    return torch.cat([resize_to_uint8(piece, wanted) for piece in images.split(_RESIZED_AT_ONCE)])
+    # In pieces, because the resize works in float, which takes four times the memory.
+    return torch.cat([resize_to_uint8(piece, wanted) for piece in torch.split(images, _RESIZED_AT_ONCE)])
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches: each draw is keyed by (seed, epoch, picture), so that order and batching do not matter."""
+"""Augmentation of whole batches; each draw is keyed by (seed, epoch, picture), whatever the batching."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def augment(
         images: (B, C, H, W), uint8 or float.
         index: (B,) int64, the position of each picture in its split.
         epoch, seed: together with the index they key every draw.
-        flip: ``random`` mirrors each picture left to right with probability ½; ``alternating`` draws once per picture
-            and then takes turns from epoch to epoch, so that two epochs show both (Jordan, "94% on CIFAR-10 in 3.29
-            seconds on a single GPU", 2024).
+        flip: ``random`` mirrors each picture left to right with probability ½; ``alternating`` draws once per
+            picture and then takes turns from epoch to epoch, so that two epochs show both (Jordan, "94% on
+            CIFAR-10 in 3.29 seconds on a single GPU", 2024).
         shift: the most pixels that a picture moves up or down, and left or right; less than H and W.
         padding: what moves in at the border: the picture mirrored, or zeros.
 
@@ -71,7 +71,8 @@ def _flip(images: Tensor, mirrored: Tensor) -> Tensor:
 def _shift(images: Tensor, down: Tensor, right: Tensor, most: int, padding: Padding) -> Tensor:
     """Move picture b by (``down[b]``, ``right[b]``) pixels, neither beyond ``most``.
 
-    Each row of the result is W pixels in a row of the padded picture, so that one ``index_select`` over all windows of
+    Each row of the result is W pixels in a row of the padded picture, so that one ``index_select`` over all
+    windows of
     W pixels copies whole rows: for 256 digits of MNIST 31 µs, where gathering pixel by pixel takes 310.
     """
     count, channels, height, width = images.shape

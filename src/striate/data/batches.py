@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from striate.data.keyed import keyed_generator
 from striate.data.preprocess import resize_to_uint8
 
 
-class Batch(NamedTuple):
+@final
+@dataclass(frozen=True, eq=False)
+class Batch:
     """Some pictures of a split.
 
     Args:

@@ -1,4 +1,4 @@
-"""Picture files become uint8 tensors: checked before they are decoded, upright, grey or RGB, never half-read."""
+"""Picture files become uint8 tensors: checked before decoding, upright, grey or RGB, never half-read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 from striate.core.errors import DataError
@@ -19,7 +19,7 @@ from striate.core.spec import InputSpec
 from striate.data.preprocess import resize_to_uint8
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-PICTURE_ENDINGS = frozenset(
+EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 )
 MOST_PIXELS = 89_000_000
@@ -30,7 +30,7 @@ _ALPHA_MODES = frozenset(("LA", "PA", "RGBA"))
 _LISTED_ERRORS = 5
 _PICTURES_PER_TASK = 32
 
-# The EXIF tag 0x0112: how a picture that was stored as the sensor saw it is turned upright (Exif 2.32, section 4.6.4).
+# How a picture that was stored as the sensor saw it is turned upright (Exif 2.32, section 4.6.4).
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,9 +71,10 @@ def read_header(source: str | Path | bytes) -> Header:
 def decode_picture(source: str | Path | bytes, spec: InputSpec) -> Tensor:
     """Decode one picture, to be resized by ``resize_to_uint8``.
 
-    It is turned upright as its EXIF orientation says; transparent parts are shown on white; 16-bit grey is scaled to
-    8; of an animation or several pages the first is taken. A JPEG is decoded at ½, ¼ or ⅛ of its size where at least
-    twice the network's size remains for the antialiased resize: about twice as fast for photographs.
+    It is turned upright as its EXIF orientation says; transparent parts are shown on white; 16-bit grey is
+    scaled to 8; of an animation or several pages the first is taken. A JPEG is decoded at ½, ¼ or ⅛ of its
+    size where at least twice the network's size remains for the antialiased resize: about twice as fast for
+    photographs.
 
     Args:
         source: a file, or the bytes of one.
@@ -83,8 +84,8 @@ def decode_picture(source: str | Path | bytes, spec: InputSpec) -> Tensor:
         (C, h, w) uint8.
 
     Raises:
-        DataError: not a picture of the FORMATS, truncated, damaged, larger than MOST_PIXELS, or of a mode that is
-            not supported.
+        DataError: not a picture of the FORMATS, truncated, damaged, larger than MOST_PIXELS, or of a mode
+            that is not supported.
     """
     if spec.channels not in (1, 3):
         raise DataError(f"A picture file has 1 channel (grey) or 3 (RGB); {spec.channels} were asked for.")
@@ -169,14 +170,14 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)  # which copies even where nothing changes
 
 
 def _unreadable(source: str | Path | bytes, error: Exception) -> DataError:
     name = "The picture" if isinstance(source, bytes) else str(source)
     if isinstance(error, DataError):
         return DataError(f"{name} cannot be used: {error}.")
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return DataError(f"{name} must be a picture ({', '.join(FORMATS)}); its content is something else.")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return DataError(f"{name} cannot be used: at most {MOST_PIXELS:,} pixels are read, and it has more.")

@@ -19,10 +19,11 @@ Selection = int | slice | Tensor | Sequence[int]
 
 @final
 class Origins(Sequence[str]):
-    """The origin of each picture, made into words only when it is asked for.
+    """The origin of each picture, put in words only when it is asked for.
 
     Args:
-        name_of: the name of the picture with a number, such as ``"train[{}]".format`` or ``files.__getitem__``.
+        name_of: the name of the picture with a number, such as ``"train[{}]".format`` or
+            ``files.__getitem__``.
         index: (N,) int64, the number of each picture.
     """
 
@@ -101,7 +102,8 @@ class Split:
         low, high = self.labels.aminmax()
         if int(low) < 0 or int(high) >= classes:
             raise DataError(
-                f"labels must be from 0 to {classes - 1} for {classes} classes, got {int(low)} to {int(high)}."
+                f"labels must be from 0 to {classes - 1} for {classes} classes, "
+                f"got {int(low)} to {int(high)}."
             )
 
     def __len__(self) -> int:
@@ -134,8 +136,8 @@ class Split:
 class ImageSet:
     """Three splits that share one Spec.
 
-    Choices are made with ``val`` alone; ``test`` is read once, after the last update. They are properties, so that a
-    test can make an ImageSet whose ``test`` raises.
+    Choices are made with ``val`` alone; ``test`` is read once, after the last update. They are properties, so
+    that a test can make an ImageSet whose ``test`` raises.
 
     Args:
         train, val, test: none of them empty.
@@ -194,8 +196,8 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 over the shape, pixels and labels of ``train``."""
         digest = hashlib.sha256(repr(tuple(self.train.images.shape)).encode())
-        digest.update(self.train.images.contiguous().numpy())
-        digest.update(self.train.labels.contiguous().numpy())
+        digest.update(self.train.images.contiguous().numpy().data)
+        digest.update(self.train.labels.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
 

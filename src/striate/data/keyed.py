@@ -1,12 +1,12 @@
-"""Random bits keyed by (seed, epoch, picture): the same for any order, any batching and any number of processes."""
+"""Random bits keyed by (seed, epoch, picture): the same for any order, batching and number of processes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): the golden-ratio
-# step and the two multipliers of its finaliser.
+# SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): the step,
+# from the golden ratio, and the two multipliers of its finaliser.
 _STEP = 0x9E3779B97F4A7C15
 _FIRST = 0xBF58476D1CE4E5B9
 _SECOND = 0x94D049BB133111EB

@@ -37,18 +37,21 @@ def load_data(
 ) -> ImageSet:
     """Return pictures as an ImageSet: uint8 tensors of one size with labels, in train, val and test.
 
-    A split that the source lacks is held out of train, seeded and stratified by class: ``val`` 10 % (at most 5,000),
-    ``test`` 15 % (``digits``: 20 %). ``held_out`` and ``test_held_out`` of the result say so.
+    A split that the source lacks is held out of train, seeded and stratified by class: ``val`` 10 % (at most
+    5,000), ``test`` 15 % (``digits``: 20 %). ``held_out`` and ``test_held_out`` of the result say so.
 
     Args:
         data: the name of a built-in set (``striate datasets`` lists them); a folder ``ROOT/CLASS/*`` or
-            ``ROOT/{train,val,test}/CLASS/*``; a .zip or .tar of one; or arrays (images, labels), see ``read_arrays``.
-            A word that is both a built-in set and a folder means the set; ``./name`` is the folder.
+            ``ROOT/{train,val,test}/CLASS/*``; a .zip or .tar of one; or arrays (images, labels), see
+            ``read_arrays``. A word that is both a built-in set and a folder means the set; ``./name`` is the
+            folder.
         data_dir: where the files of a built-in set are; None for the cache, downloading them once.
-        size: height and width in pixels. None keeps that of built-in sets and arrays; photographs become 96×96.
+        size: height and width in pixels. None keeps that of built-in sets and arrays; photographs become
+            96×96.
         seed: of what is held out. Score a network only with the seed that it was trained with.
         channels: 1 for grey, 3 for RGB; None keeps what the pictures have.
-        class_names: of arrays, in the order of their labels; of a folder, in another order than the sorted one.
+        class_names: of arrays, in the order of their labels; of a folder, in another order than the sorted
+            one.
         resize: ``crop``, ``stretch`` or ``pad``, where proportions differ.
 
     Raises:
@@ -72,7 +75,7 @@ def load_data(
 
 
 def _builtin_name(data: str | Path) -> str | None:
-    """Return the name of the built-in set that is meant, hyphens and underscores being equal; None for a path."""
+    """Return the built-in set that is meant, hyphens and underscores being equal; None for a path."""
     name = str(data).lower().replace("-", "_")
     if isinstance(data, Path) or name not in BUILTIN:
         return None
@@ -98,7 +101,7 @@ def _folder_of(path: Path) -> Path:
 
 
 def _extracted(archive: Path) -> Path:
-    """Return the folder in the cache with the archive's content, extracting it when it is new or has changed."""
+    """Return the archive's content in the cache, extracting it when it is new or has changed."""
     now = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()} {now.st_size} {now.st_mtime_ns}".encode()).hexdigest()[:12]
     folder = cache_folder() / "archives" / f"{_stem(archive)}-{key}"
@@ -108,9 +111,10 @@ def _extracted(archive: Path) -> Path:
 
 
 def _stem(path: Path) -> str:
+    """Return the name of a folder, or that of an archive without its ending."""
     name = path.resolve().name
-    ending = next((ending for ending in _ARCHIVE_ENDINGS if name.lower().endswith(ending)), "")
-    return name.removesuffix(name[len(name) - len(ending) :]) if ending and path.is_file() else name
+    endings = [ending for ending in _ARCHIVE_ENDINGS if path.is_file() and name.lower().endswith(ending)]
+    return name[: -len(endings[0])] if endings else name
 
 
 def _check_request(size: tuple[int, int] | None, channels: int | None) -> None:

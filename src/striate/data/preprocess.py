@@ -1,7 +1,7 @@
-"""THE preprocessing, defined once: uint8 picture → antialiased resize → uint8 at the network's size → normalised float.
+"""THE preprocessing, defined once: uint8 picture → antialiased resize → uint8 at the network's size → float.
 
-Training, evaluation, prediction, the exported network and the server all go through these two functions, in tensor
-operations that export unchanged, so that preprocessing cannot drift from the weights.
+Training, evaluation, prediction, the exported network and the server all go through these functions, in
+tensor operations that export unchanged, so that preprocessing cannot drift from the weights.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Interpolation
 
-# A channel without contrast has a deviation of 0; dividing by half a grey level instead keeps its values near 0.
+# A channel without contrast has a deviation of 0; dividing by half a grey level keeps its values near 0.
 MINIMUM_STD = 0.5 / 255
 
 
 def resize_to_uint8(picture: Tensor, spec: InputSpec) -> Tensor:
-    """Fit pictures of any size to the network's: resized in float, antialiased, then rounded and clamped to uint8.
+    """Resize pictures to the network's size: in float, antialiased, then rounded and clamped to uint8.
 
     Args:
         picture: (…, C, h, w) uint8.
@@ -60,7 +60,7 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and standard deviation of each channel on the 0–1 scale, exact for any number of threads.
+    """Return mean and standard deviation per channel on the 0–1 scale, the same for any number of threads.
 
     Args:
         images: (N, C, H, W) uint8, of the training split only.
@@ -83,6 +83,9 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _interpolate(picture: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
     if picture.shape[-2:] == size:
         return picture
+    if size[1] == 1 < size[0]:
+        # PyTorch 2.13 repeats the first row where the result has one column; one row it does right.
+        return _interpolate(picture.mT, (1, size[0]), interpolation).mT
     batch = picture.reshape(-1, *picture.shape[-3:])  # (…, C, h, w) → (B, C, h, w)
     if interpolation == "nearest":
         resized = F.interpolate(batch, size, mode="nearest-exact")
@@ -93,7 +96,7 @@ def _interpolate(picture: Tensor, size: tuple[int, int], interpolation: Interpol
 
 
 def _centre_crop(picture: Tensor, spec: InputSpec) -> Tensor:
-    """Return the largest centred part with the network's proportions: cutting before resizing spares the work."""
+    """Return the largest centred part with the network's proportions; cut first, less is to be resized."""
     height, width = picture.shape[-2:]
     cut_height = min(height, max(1, round(width * spec.height / spec.width)))
     cut_width = min(width, max(1, round(height * spec.width / spec.height)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ VAL_SHARE = 0.10
 VAL_LIMIT = 5_000
 TEST_SHARE = 0.15
 
-# Each split is drawn from its own stream, so that holding out a test set does not change which pictures val gets first.
+# Each split is drawn from a stream of its own.
 _TEST_STREAM, _VAL_STREAM = 0, 1
 
 
-class Part(NamedTuple):
+@final
+@dataclass(frozen=True, eq=False)
+class Part:
     """A split as a part of what a source offers: the pictures at ``index`` of its split ``source``."""
 
     source: str
@@ -28,8 +31,8 @@ class Part(NamedTuple):
 def divide(labels: Mapping[str, Tensor], seed: int, test_share: float = TEST_SHARE) -> dict[str, Part]:
     """Return where the pictures of ``train``, ``val`` and ``test`` come from.
 
-    A split that the source has is taken whole. A missing ``test`` (``test_share``) and then a missing ``val`` (10 %, at
-    most 5,000) are held out of ``train``, seeded and stratified by class.
+    A split that the source has is taken whole. A missing ``test`` (``test_share``) and then a missing ``val``
+    (10 %, at most 5,000) are held out of ``train``, seeded and stratified by class.
 
     Args:
         labels: (N,) int64 of each split that the source has; ``train`` must be among them.
@@ -84,4 +87,5 @@ def _take_per_class(counts: NDArray[np.int64], share: float, limit: int | None) 
     largest = np.argsort(take - ideal, kind="stable")
     take[largest[: wanted - int(take.sum())]] += 1
     at_most = np.maximum(counts - 1, 0)
-    return np.clip(take, np.minimum(1, at_most), at_most)
+    bounded: NDArray[np.int64] = np.minimum(np.maximum(take, 1), at_most)
+    return bounded

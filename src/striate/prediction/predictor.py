@@ -89,8 +89,9 @@ class Classifier:
 
     def _as_images(self, pictures: Sequence[Picture]) -> Tensor:
         spec = self.spec.input
-        if all(isinstance(picture, str | Path) for picture in pictures):
-            return read_pictures(pictures, spec)  # type: ignore[arg-type]  (decodes on all cores)
+        files = [picture for picture in pictures if isinstance(picture, str | Path)]
+        if len(files) == len(pictures):
+            return read_pictures(files, spec)  # on all cores
         return torch.stack([resize_to_uint8(_as_pixels(picture, spec), spec) for picture in pictures])
 
     def _in_words(self, probabilities: Tensor, top: int) -> Prediction:

@@ -17,7 +17,6 @@ from striate.networks.build import Blueprint
 from striate.networks.saved import METADATA_KEY, read_tensors, storable, write_tensors
 from striate.training.average import WeightAverage
 from striate.training.optim import Updater
-from striate.training.recipe import Recipe
 from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
 
 FORMAT_VERSION = 1
@@ -37,6 +36,7 @@ class CheckpointHeader(BaseModel):
     train_seconds: float
     history: list[dict[str, float]]
     tally: dict[str, float]
+    stop_reason: str | None
     best: dict[str, float] | None
     aliases: dict[str, str]
 
@@ -60,6 +60,7 @@ def save(run: Run, updater: Updater, average: WeightAverage | None) -> Path:
         train_seconds=run.train_seconds,
         history=run.history,
         tally=asdict(run.tally),
+        stop_reason=None if run.interrupted else run.stop_reason,
         best=best,
         aliases=aliases,
     )
@@ -68,12 +69,16 @@ def save(run: Run, updater: Updater, average: WeightAverage | None) -> Path:
     return path
 
 
-def read(folder: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
-    """Return the checkpoint of a run's folder.
+def read_header(folder: Path) -> CheckpointHeader:
+    """Return what the checkpoint of a run's folder says.
 
     Raises:
         FileError: there is none, or it cannot be read.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
     path = folder / CHECKPOINT_FILE
     if not path.is_file():
         raise FileError(f"There is no checkpoint in {folder}. Name the folder of a run that was stopped.")
@@ -86,19 +91,13 @@ def read(folder: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
     return header, tensors
 
 
-def read_recipe_of(folder: Path) -> Recipe:
-    """Return the resolved recipe of a run that was stopped."""
-    header, _ = read(folder)
-    return Recipe(**header.recipe)
-
-
 def restore(run: Run, updater: Updater, average: WeightAverage | None) -> None:
     """Put the run, its network and its optimiser back to where the checkpoint in its folder left them.
 
     Raises:
         FileError: the checkpoint is of another network or of other pictures.
     """
-    header, tensors = read(run.folder)
+    header, tensors = _read(run.folder)
     if header.data["fingerprint"] != run.data["fingerprint"]:
         raise FileError(
             f"{run.folder} was trained on other pictures ({header.data['name']}, fingerprint "
@@ -109,6 +108,7 @@ def restore(run: Run, updater: Updater, average: WeightAverage | None) -> None:
     if average is not None:
         _load(average.network, _under("average.", tensors), run.folder)
     run.step, run.train_seconds, run.history = header.step, header.train_seconds, header.history
+    run.stop_reason = header.stop_reason
     run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], int(header.tally["correct"]))
     if header.best is not None:
         epoch, accuracy, loss = int(header.best["epoch"]), header.best["accuracy"], header.best["loss"]

@@ -24,7 +24,6 @@ from striate.data.imageset import ImageSet
 from striate.data.keyed import keyed_generator, keyed_seed
 from striate.data.preprocess import normalise
 from striate.networks import contract, saved
-from striate.networks.build import blueprint_of
 from striate.prediction.predictor import compute_logits
 from striate.training import checkpoint
 from striate.training.average import WeightAverage
@@ -33,7 +32,7 @@ from striate.training.losses import compute_loss, main_logits
 from striate.training.observers import default_observers
 from striate.training.optim import Updater
 from striate.training.recipe import Recipe
-from striate.training.run import CHECKPOINT_FILE, INTERRUPTED, RECIPE_FILE, Best, Run, Tally, new_folder
+from striate.training.run import CHECKPOINT_FILE, INTERRUPTED, RECIPE_FILE, Best, Run, Tally, run_folder
 from striate.training.schedule import learning_rate_factor
 
 CHECKPOINT_SECONDS = 60.0  # the longest stretch of work that a crash can cost, besides the end of every epoch
@@ -77,10 +76,11 @@ def fit(
         TrainingError: the loss is no longer finite.
         FileError: the folder cannot be written, or holds no checkpoint to resume.
     """
-    recipe = checkpoint.read_recipe_of(Path(resume)) if resume else (recipe or Recipe()).changed(**changes)
+    recipe = Recipe(**checkpoint.read_header(Path(resume)).recipe) if resume else (recipe or Recipe()).changed(**changes)
     contract.check(network, images.spec)
     machine.keep_buffers()
-    run = _start(network, images, recipe, Path(resume or folder) if resume or folder else None)
+    run = _start(network, images, recipe)
+    run.folder = Path(resume) if resume else run_folder(folder, images.name, run.blueprint.short_name)
     watchers = [*default_observers(progress), *observers]
     with _threads(recipe.threads), _interruptible(run), torch.random.fork_rng():
         try:
@@ -140,14 +140,13 @@ def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: b
     _finish(run, average)
 
 
-def _start(network: nn.Module, images: ImageSet, recipe: Recipe, folder: Path | None) -> Run:
+def _start(network: nn.Module, images: ImageSet, recipe: Recipe) -> Run:
     count = len(images.train)
     return Run(
         network=network,
         spec=images.spec,
         recipe=recipe,
-        folder=folder or new_folder(images.name, blueprint_of(network).short_name),
-        data={"name": images.name, "fingerprint": images.fingerprint, "source": getattr(images, "source", None)},
+        data={"name": images.name, "fingerprint": images.fingerprint, "source": images.source},
         # A shorter last batch would weigh its few pictures more, and one picture alone has no batch statistics.
         steps_per_epoch=batch_count(count, recipe.batch_size, drop_last=count >= recipe.batch_size),
         train_pictures=count,

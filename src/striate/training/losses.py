@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from striate.core.errors import NetworkError
 from striate.networks.contract import Outputs
 from striate.training.recipe import Recipe
 
@@ -20,9 +21,9 @@ def compute_loss(outputs: Tensor | Outputs, labels: Tensor, network: nn.Module, 
     """
     if isinstance(outputs, Tensor):
         return _of_logits(outputs, labels, recipe)
-    weights = network.auxiliary
+    weights = getattr(network, "auxiliary", None)
     if not isinstance(weights, Mapping):
-        raise TypeError("A network that returns Outputs must have `auxiliary`: name of each head → weight of its loss.")
+        raise NetworkError("A network that returns Outputs must have `auxiliary`: name of each head → weight of its loss.")
     total = _of_logits(outputs.logits, labels, recipe)
     for name, logits in outputs.auxiliary.items():
         total = total + float(weights[name]) * _of_logits(logits, labels, recipe)

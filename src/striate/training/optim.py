@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, final
 
 import torch
@@ -40,11 +39,10 @@ class Updater:
     def begin(self, phase: Phase) -> None:
         """Put the network into training mode and let learn what the phase does not freeze."""
         self._network.train()
-        for parameter in self._learning:
-            parameter.requires_grad_(_stage(self._names[parameter], phase.frozen) is None)
+        self.end()
         stages = stages_of(self._network)
         for name in phase.frozen:
-            stages[name].eval()  # its norms keep their statistics too
+            stages[name].eval().requires_grad_(False)  # its norms keep their statistics too
 
     def end(self) -> None:
         """Let everything learn again that could learn before."""
@@ -64,9 +62,9 @@ class Updater:
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's own tensors as ``<parameter>.<what>``: momentum, averages, step counts."""
         return {
-            f"{self._names[parameter]}.{what}": value
-            for parameter, state in self._optimizer.state.items()
-            for what, value in state.items()
+            f"{name}.{what}": value
+            for parameter, name in self._names.items()
+            for what, value in self._optimizer.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
 
@@ -90,15 +88,12 @@ def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Opti
 
 def _parameter_groups(network: nn.Module, recipe: Recipe, learning: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Return as few groups as the phases allow: parameters that always share their factors and decay share one."""
-    names = {parameter: name for name, parameter in network.named_parameters()}
+    by_phase = [_learning_rates(network, phase) for phase in recipe.plan]
     merged: dict[tuple[object, ...], dict[str, Any]] = {}
     for own in _own_groups(network, recipe, learning):
         for parameter in own["params"]:
-            factors = tuple(
-                own.get("learning_rate_factor", 1.0)
-                * phase.learning_rates.get(_stage(names[parameter], phase.learning_rates) or "", 1.0)
-                for phase in recipe.plan
-            )
+            factor = own.get("learning_rate_factor", 1.0)
+            factors = tuple(factor * slowed.get(parameter, 1.0) for slowed in by_phase)
             decay = own.get("weight_decay", recipe.weight_decay if parameter.dim() > 1 else 0.0)
             group = merged.setdefault((factors, decay), {"params": [], "factors": factors, "decay": decay})
             group["params"].append(parameter)
@@ -110,9 +105,10 @@ def _own_groups(network: nn.Module, recipe: Recipe, learning: list[nn.Parameter]
     return list(offered(recipe)) if callable(offered) else [{"params": learning}]
 
 
-def _stage(parameter_name: str, stages: Iterable[str]) -> str | None:
-    """Return which of the stages a parameter belongs to."""
-    return next((stage for stage in stages if parameter_name.startswith(stage + ".")), None)
+def _learning_rates(network: nn.Module, phase: Phase) -> dict[nn.Parameter, float]:
+    """Return the factor on the learning rate of each parameter whose stage has one in this phase."""
+    stages = stages_of(network)
+    return {parameter: rate for name, rate in phase.learning_rates.items() for parameter in stages[name].parameters()}
 
 
 def _check_stage_names(network: nn.Module, recipe: Recipe) -> None:

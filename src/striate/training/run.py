@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +48,7 @@ class Best:
 
 
 @final
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """A training run.
 
@@ -56,18 +59,19 @@ class Run:
         network: when the run is over, it holds the weights that did best on val.
         spec: what it takes and what its logits mean.
         recipe: resolved before step 0.
-        folder: where everything is written.
         data: name, fingerprint and, where it can be loaded again, the source of the pictures.
         steps_per_epoch: updates in an epoch.
+        train_pictures: how many there are to learn from.
+        folder: where everything is written.
     """
 
     network: nn.Module
     spec: Spec
     recipe: Recipe
-    folder: Path
     data: dict[str, Any]
     steps_per_epoch: int
     train_pictures: int
+    folder: Path = Path()
     step: int = 0
     loss: float = float("nan")
     learning_rate: float = 0.0
@@ -121,22 +125,32 @@ class Run:
 INTERRUPTED = "interrupted"
 
 
-def new_folder(data: str, network: str, root: Path = Path("runs")) -> Path:
-    """Return a folder ``<root>/<data>-<network>-<n>`` that does not exist yet, and make it.
+def run_folder(named: str | Path | None, data: str, network: str, root: Path = Path("runs")) -> Path:
+    """Make the folder of a run: the one that was named, else ``<root>/<data>-<network>-<n>`` with the next number.
 
     Raises:
-        FileError: the root cannot be written.
+        FileError: it cannot be written, or holds a run already.
     """
-    stem = re.sub(r"[^A-Za-z0-9_.]+", "_", f"{data}").strip("_.") or "data"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            folder = root / f"{stem}-{network}-{number}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+        if named is None:
+            return _next_folder(root, re.sub(r"[^A-Za-z0-9_.]+", "_", data).strip("_.") or "data", network)
+        folder = Path(named)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise FileError(f"Cannot write to {root}: {error.strerror}. Name another folder with --output.") from error
+        where = named or root
+        raise FileError(f"Cannot write to {where}: {error.strerror}. Name another folder with --output.") from error
+    if (folder / MODEL_FILE).exists() or (folder / CHECKPOINT_FILE).exists():
+        raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {folder}.")
+    return folder
+
+
+def _next_folder(root: Path, data: str, network: str) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = root / f"{data}-{network}-{number}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
     raise AssertionError

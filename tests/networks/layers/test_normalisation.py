@@ -6,7 +6,9 @@ import torch
 from striate.networks.layers import local_response_norm
 
 
-def paper(x: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def paper(
+    x: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """AlexNet's formula: b_i = a_i / (2 + 1e-4 Σ a_j²)^0.75 over the 5 channels around i."""
     out = np.zeros_like(x)
     for n, i, h, w in np.ndindex(*x.shape):

@@ -19,6 +19,7 @@ AnyArray: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[object, object]
 
 _SPLITS = ("train", "val", "test")
+_SPLITS_OF = {2: ("train", "test"), 3: _SPLITS}
 
 
 def read_arrays(
@@ -30,13 +31,15 @@ def read_arrays(
     """Return arrays as labelled tensors.
 
     Args:
-        data: (images, labels); or (train, test) or (train, val, test) of such pairs; or a dict of them by split.
-            images: uint8 of shape (N, H, W), (N, H, W, C) or (N, C, H, W). labels: (N,), numbers or words.
+        data: (images, labels); or (train, test) or (train, val, test) of such pairs; or a dict of them by
+            split. images: uint8 of shape (N, H, W), (N, H, W, C) or (N, C, H, W). labels: (N,), numbers or
+            words.
         channels: C, where the shape leaves open which axis has the channels.
         class_names: in the order that the labels count in; else the sorted labels of train.
 
     Raises:
-        DataError: another shape, type or length, one class only, a class with one picture, or an unknown label.
+        DataError: another shape, type or length, one class only, a class with one picture, or an unknown
+            label.
     """
     pairs = _by_split(data)
     images = {split: _images(pair[0], split, channels) for split, pair in pairs.items()}
@@ -54,11 +57,12 @@ def read_arrays(
     return Labelled(images, labels, names)
 
 
-def _by_split(data: Pair | tuple[Pair, ...] | Mapping[str, Pair]) -> dict[str, Pair]:
+def _by_split(data: Pair | tuple[Pair, ...] | Mapping[str, Pair]) -> dict[str, Any]:
+    pairs: dict[str, Any]
     if isinstance(data, Mapping):
         pairs = dict(data)
-    elif all(isinstance(part, tuple) for part in data) and 1 <= len(data) <= 3:
-        pairs = dict(zip(("train", "test") if len(data) == 2 else _SPLITS, data, strict=False))
+    elif isinstance(data, tuple) and len(data) in _SPLITS_OF and all(isinstance(part, tuple) for part in data):
+        pairs = dict(zip(_SPLITS_OF[len(data)], data, strict=True))
     else:
         pairs = {"train": data}
     if "train" not in pairs or not set(pairs) <= set(_SPLITS):
@@ -89,7 +93,7 @@ def _images(given: object, split: str, channels: int | None) -> Tensor:
         array = _channels_first(array, split, (channels,) if channels else (1, 3))
     if array.ndim != 4 or 0 in array.shape:
         raise DataError(
-            f"images of {split} must have the shape (N, H, W), (N, H, W, C) or (N, C, H, W), got {array.shape}."
+            f"images of {split} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), got {array.shape}."
         )
     array = np.ascontiguousarray(array)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
@@ -101,8 +105,8 @@ def _channels_first(array: AnyArray, split: str, possible: tuple[int, ...]) -> A
     if array.shape[1] in possible:
         return array
     raise DataError(
-        f"images of {split} must have {' or '.join(map(str, possible))} channels in their last or second axis, "
-        f"got shape {array.shape}. Give the number with channels=."
+        f"images of {split} must have {' or '.join(map(str, possible))} channels in their last or second "
+        f"axis, got shape {array.shape}. Give the number with channels=."
     )
 
 
@@ -134,6 +138,6 @@ def _numbered(raw: AnyArray, known: AnyArray, split: str) -> Tensor:
     wrong = known[numbers] != raw
     if wrong.any():
         raise DataError(
-            f"labels of {split} must be among the {len(known)} of the classes, got {raw[wrong.argmax()].item()!r}."
+            f"labels of {split} must be of the {len(known)} classes, got {raw[wrong.argmax()].item()!r}."
         )
     return torch.from_numpy(numbers.astype(np.int64))

@@ -63,8 +63,8 @@ def read_release(release: Release, data_dir: Path | None) -> Labelled:
 def read_records(paths: Sequence[Path], label_bytes: int, classes: int) -> tuple[Tensor, Tensor]:
     """Return the pictures and labels of binary files: (N, 3, 32, 32) uint8 and (N,) int64.
 
-    Each record is ``label_bytes`` bytes of labels, the last being the class, and 3,072 bytes: the red, green and blue
-    planes of 32 rows.
+    Each record is ``label_bytes`` bytes of labels, the last being the class, and 3,072 bytes: the red, green
+    and blue planes of 32 rows.
 
     Raises:
         DataError: not whole records, or a label of no class.
@@ -92,8 +92,8 @@ def _find(release: Release, data_dir: Path) -> Path:
         if (folder / release.train_files[0]).is_file() and (folder / release.test_file).is_file():
             return folder
     raise DataError(
-        f"{release.title} needs {release.train_files[0]} and {release.test_file} of its binary version in {data_dir} "
-        f"or its folder {release.folder}, got neither. They are in {_address(release)}."
+        f"{release.title} needs {release.train_files[0]} and {release.test_file} of its binary version "
+        f"in {data_dir} or its folder {release.folder}. They are in {_address(release)}."
     )
 
 
@@ -113,13 +113,13 @@ def _address(release: Release) -> str:
 
 _CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100_CLASSES = """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
-    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
-    plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
-    snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train
-    trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+    lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+    pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal
+    shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank
+    telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
 CIFAR10 = Release(

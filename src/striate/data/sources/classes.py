@@ -1,4 +1,4 @@
-"""What holds for the classes of anybody's pictures: at least two, each with at least two pictures to train on."""
+"""What must hold for the classes of anybody's pictures: two at least, with two pictures to train on each."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def check_classes(labels: Tensor, class_names: Sequence[str], where: str) -> Non
     if counts[fewest] < 2:
         got = "only one" if counts[fewest] else "none"
         raise DataError(
-            f"Class {class_names[fewest]!r} of {where} must have at least two pictures to train on, got {got}. "
-            "Add some, or leave the class out."
+            f"Class {class_names[fewest]!r} of {where} must have at least two pictures to train on, "
+            f"got {got}. Add some, or leave the class out."
         )

@@ -1,6 +1,6 @@
 """EMNIST: handwritten letters and digits in six splits, as IDX files in one archive.
 
-Source: G. Cohen, S. Afshar, J. Tapson and A. van Schaik, "EMNIST: an extension of MNIST to handwritten letters", 2017.
+Source: Cohen, Afshar, Tapson and van Schaik, "EMNIST: an extension of MNIST to handwritten letters", 2017.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from striate.core import machine
 from striate.core.errors import DataError, suggest
 from striate.core.spec import InputSpec, Resize
 from striate.data.assemble import from_parts, unmeasured
-from striate.data.decode import PICTURE_ENDINGS, Header, read_header, read_pictures
+from striate.data.decode import EXTENSIONS, Header, read_header, read_pictures
 from striate.data.imageset import ImageSet, Origins
 from striate.data.sources.classes import check_classes
 from striate.data.splits import divide
@@ -58,14 +58,15 @@ def read_folder(
     """Return the pictures of a folder as an ImageSet.
 
     Args:
-        size: (height, width) in pixels. None: the size of the pictures where they share one of at most 96, else 96×96,
-            or the longest side where that is less.
+        size: (height, width) in pixels. None: the size of the pictures where they share one of at most 96,
+            else 96×96, or the longest side where that is less.
         channels: 1 or 3. None: 1 where every picture is grey, else 3.
         class_names: the classes in another order than the sorted one; every class folder must be among them.
         seed, name, origin: see ``from_tensors``.
 
     Raises:
-        DataError: no classes or pictures, a class too small, pictures that cannot be read, or more of them than memory.
+        DataError: no classes or pictures, a class too small, pictures that cannot be read, or more of them
+            than memory.
     """
     listing = list_folder(root, class_names)
     wanted = _wanted(listing, size, channels, resize)
@@ -85,7 +86,7 @@ def read_folder(
 
 
 def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing:
-    """Find the picture files of a folder, sorted by class and path; hidden files and other endings are left out.
+    """Find the picture files of a folder, by class and path; hidden ones and other endings are left out.
 
     Raises:
         DataError: not one of the two layouts, no pictures, or a class too small or unknown.
@@ -104,9 +105,7 @@ def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing
         files[split] = [file for pictures in found for file in pictures]
         labels[split] = torch.repeat_interleave(torch.tensor([len(pictures) for pictures in found]))
     if not files["train"]:
-        raise DataError(
-            f"{splits['train']} must hold pictures ({', '.join(sorted(PICTURE_ENDINGS))}), got none."
-        )
+        raise DataError(f"{splits['train']} must hold pictures ({', '.join(sorted(EXTENSIONS))}), got none.")
     check_classes(labels["train"], names, str(splits["train"]))
     return Listing(files, labels, names)
 
@@ -122,18 +121,17 @@ def _unwrapped(root: Path) -> Path:
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folder of each split; where the folders of ``root`` are classes, all is ``train``."""
-    by_name = {path.name.lower(): path for path in _folders_in(root)}
-    if not by_name or not set(by_name) <= set(_SPLIT_NAMES):
+    folders = _folders_in(root)
+    if not folders or any(path.name.lower() not in _SPLIT_NAMES for path in folders):
         return {"train": root}
     splits: dict[str, Path] = {}
-    for name, path in by_name.items():
-        if _SPLIT_NAMES[name] in splits:
-            raise DataError(
-                f"{root} must have one validation folder, got {splits['val'].name!r} and {path.name!r}."
-            )
-        splits[_SPLIT_NAMES[name]] = path
+    for path in folders:
+        split = _SPLIT_NAMES[path.name.lower()]
+        if split in splits:
+            raise DataError(f"{root} must have one {split} folder, got {splits[split].name!r} and {path.name!r}.")
+        splits[split] = path
     if "train" not in splits:
-        raise DataError(f"{root} must have a folder 'train' beside {', '.join(map(repr, by_name))}.")
+        raise DataError(f"{root} must have a folder 'train' beside {folders[0].name!r}.")
     return splits
 
 
@@ -152,7 +150,7 @@ def _pictures_in(folder: Path, deep: bool = True) -> list[str]:
         found += [
             os.path.join(parent, name)
             for name in names
-            if os.path.splitext(name)[1].lower() in PICTURE_ENDINGS and not _is_hidden(name)
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and not _is_hidden(name)
         ]
     return sorted(found)
 
@@ -205,7 +203,7 @@ def _wanted(
 
 
 def _decisive_headers(listing: Listing, for_size: bool, for_channels: bool) -> list[Header]:
-    """Read headers until they decide: one large colour picture is enough. Unreadable ones are left for later."""
+    """Read headers until they decide: a large colour picture is enough. Unreadable ones wait for later."""
     headers: list[Header] = []
     large, colour = not for_size, not for_channels
     for file in (file for files in listing.files.values() for file in files):
@@ -231,6 +229,7 @@ def _check_memory(pictures: int, wanted: InputSpec, root: Path) -> None:
     needed, free = pictures * math.prod(wanted.shape), machine.available_memory()
     if needed > free:
         raise DataError(
-            f"The {pictures:,} pictures of {root} take {machine.in_words(needed)} at {wanted.height}×{wanted.width}; "
-            f"{machine.in_words(free)} of memory are free. Try a smaller --size."
+            f"The {pictures:,} pictures of {root} take {machine.in_words(needed)} "
+            f"at {wanted.height}×{wanted.width}; {machine.in_words(free)} of memory are free. "
+            "Try a smaller --size."
         )

@@ -62,20 +62,38 @@ def read_release(release: Release, data_dir: Path | None) -> Labelled:
         if data_dir is None
         else [_find(release, name, data_dir) for name in release.files]
     )
-    images, labels = {}, {}
-    for split, images_path, labels_path in (("train", *paths[:2]), ("test", *paths[2:])):
-        pictures = read_idx(images_path, dimensions=3).unsqueeze(1)  # (N, H, W) → (N, 1, H, W)
-        images[split] = pictures if release.upright else pictures.transpose(2, 3).contiguous()
-        labels[split] = read_idx(labels_path, dimensions=1).to(torch.int64) - release.first_label
-        _check_agreement(images_path, images[split], labels_path, labels[split], release)
-    return Labelled(images, labels, release.class_names)
+    train_images, train_labels = _read_pair(release, *paths[:2])
+    test_images, test_labels = _read_pair(release, *paths[2:])
+    return Labelled(
+        images={"train": train_images, "test": test_images},
+        labels={"train": train_labels, "test": test_labels},
+        class_names=release.class_names,
+    )
+
+
+def _read_pair(release: Release, images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
+    images = read_idx(images_path, dimensions=3).unsqueeze(1)  # (N, H, W) → (N, 1, H, W)
+    labels = read_idx(labels_path, dimensions=1).to(torch.int64) - release.first_label
+    if len(images) != len(labels) or len(images) == 0:
+        raise DataError(
+            f"{images_path.name} and {labels_path.name} must have one label per image, "
+            f"got {len(images):,} images and {len(labels):,} labels."
+        )
+    low, high = (int(label) + release.first_label for label in labels.aminmax())
+    last = release.first_label + len(release.class_names) - 1
+    if low < release.first_label or high > last:
+        raise DataError(
+            f"{labels_path} must hold labels from {release.first_label} to {last}, got {low} to {high}. "
+            "Download it again."
+        )
+    return images if release.upright else images.transpose(2, 3).contiguous(), labels
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
     """Return the uint8 tensor in an IDX file.
 
-    The format (http://yann.lecun.com/exdb/mnist): two zero bytes, the type, the number of dimensions, each size as a
-    big-endian 32-bit integer, the values.
+    The format (http://yann.lecun.com/exdb/mnist): two zero bytes, the type, the number of dimensions, each
+    size as a big-endian 32-bit integer, the values.
 
     Args:
         path: gzipped where its first two bytes say so, whatever its name.
@@ -114,7 +132,7 @@ def _read_values(stream: BinaryIO | gzip.GzipFile, path: Path, dimensions: int, 
             f"{path} must hold {count:,} values, as its header says; it is too short. Download it again."
         )
     values = np.empty(count, dtype=np.uint8)
-    filled = _fill(stream, memoryview(values))
+    filled = _fill(stream, values.data)
     if filled < count or stream.read(1):
         got = f"{filled:,}" if filled < count else "more"
         raise DataError(
@@ -151,26 +169,9 @@ def _find(release: Release, name: str, data_dir: Path) -> Path:
             if candidate.is_file():
                 return candidate
     raise DataError(
-        f"{release.title} needs {plain} or {name} in {data_dir} or its folder {release.folders[0]}, got neither. "
+        f"{release.title} needs {plain} or {name} in {data_dir} or its folder {release.folders[0]}. "
         f"It is published at {release.address}."
     )
-
-
-def _check_agreement(
-    images_path: Path, images: Tensor, labels_path: Path, labels: Tensor, release: Release
-) -> None:
-    if len(images) != len(labels) or len(images) == 0:
-        raise DataError(
-            f"{images_path.name} and {labels_path.name} must have one label per image, "
-            f"got {len(images):,} images and {len(labels):,} labels."
-        )
-    low, high = labels.aminmax()
-    if int(low) < 0 or int(high) >= len(release.class_names):
-        raise DataError(
-            f"{labels_path} must hold labels from {release.first_label} to "
-            f"{release.first_label + len(release.class_names) - 1}, "
-            f"got {int(low) + release.first_label} to {int(high) + release.first_label}. Download it again."
-        )
 
 
 _FILES = (

@@ -15,7 +15,7 @@ from striate.networks.shapes import Shape
 from striate.networks.text import modules
 from striate.networks.text.fitting import suffix_shape
 from striate.networks.text.grammar import parse
-from striate.networks.text.initialise import Weighted, arriving, first_activation, initialise
+from striate.networks.text.initialise import Weighted, arriving, first_activation, following, initialise
 from striate.networks.text.mistakes import Misfit, NetworkTextError
 from striate.networks.text.plan import Planner, Step
 from striate.networks.text.tree import (
@@ -100,10 +100,10 @@ def build_text(text: str | NetworkText, shape: Shape) -> TextNetwork:
 
 def _sequence(steps: tuple[Step, ...], after: Suffix | None) -> nn.Sequential:
     """Stages one after the other; ``after`` is the activation that follows the last of them."""
-    stages: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, step in enumerate(steps, 1):
-        stages[step.name] = _stage(step, arriving(steps[number:], after))
-    return nn.Sequential(stages)
+    stages = (
+        (step.name, _stage(step, met)) for step, met in zip(steps, following(steps, after), strict=True)
+    )
+    return nn.Sequential(OrderedDict(stages))
 
 
 def _stage(step: Step, after: Suffix | None) -> nn.Module:
@@ -133,9 +133,7 @@ def _with_suffixes(
     """A weighted layer and its suffixes, the weights drawn for the activation that follows."""
     weighted = next(module for module in named.values() if isinstance(module, Weighted))
     initialise(weighted, first_activation(suffixes, after))
-    flat = isinstance(step.layer, FullyConnected)
-    sizes = () if flat else step.after[1:]
-    return nn.Sequential(OrderedDict(_add_suffixes(named, suffixes, (channels, *sizes))))
+    return nn.Sequential(OrderedDict(_add_suffixes(named, suffixes, (channels, *step.after[1:]))))
 
 
 def _add_suffixes(named: dict[str, nn.Module], suffixes: Suffixes, shape: Shape) -> dict[str, nn.Module]:
@@ -157,11 +155,12 @@ def _fully_connected(layer: FullyConnected, shape: Shape) -> dict[str, nn.Module
 
 def _copies(step: Step, after: Suffix | None) -> nn.Sequential:
     """Independent copies of a repeat, one after the other."""
-    copies: list[nn.Module] = []
-    for number, copy in enumerate(step.branches, 1):
-        following = step.branches[number : number + 1]
-        copies.append(_sequence(copy, arriving(following[0], after) if following else after))
-    return nn.Sequential(*copies)
+    followed: list[Suffix | None] = []
+    for copy in reversed(step.branches):  # what follows one copy is the beginning of the next
+        followed.append(after)
+        after = arriving(copy, after)
+    copies = zip(step.branches, reversed(followed), strict=True)
+    return nn.Sequential(*(_sequence(copy, met) for copy, met in copies))
 
 
 def _branches(step: Step, suffixes: Suffixes, after: Suffix | None) -> nn.Module:

@@ -17,7 +17,7 @@ from typing import final
 from striate.core.errors import suggest
 from striate.networks.text import layers
 from striate.networks.text.cursor import Cursor
-from striate.networks.text.mistakes import Span
+from striate.networks.text.mistakes import NetworkTextError, Span
 from striate.networks.text.tokens import Token
 from striate.networks.text.tree import Add, Concat, Item, Layer, NetworkText, Place, Repeat
 
@@ -30,6 +30,9 @@ DEEPEST = 50
 MOST_LAYERS = 10_000
 """Layers of one network, every copy of a repeat counted."""
 
+LONGEST_TEXT = 200_000
+"""Characters of one text."""
+
 _BRANCHING = ("add", "concat")
 
 
@@ -39,6 +42,13 @@ def parse(text: str) -> NetworkText:
     Raises:
         NetworkTextError: the text does not follow the grammar; the message points at the character.
     """
+    if len(text) > LONGEST_TEXT:
+        sentence = (
+            f"a network text must have at most {LONGEST_TEXT:,} characters, and this has {len(text):,}."
+        )
+        raise NetworkTextError(
+            text, Span(LONGEST_TEXT, LONGEST_TEXT + 1), sentence, 'Repeat layers by "3x( … )".'
+        )
     return _Parser(Cursor(text)).whole_text()
 
 

@@ -13,7 +13,7 @@ Every draw comes from PyTorch's global generator, so that ``torch.manual_seed`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -45,13 +45,21 @@ def first_activation(suffixes: Iterable[Suffix], otherwise: Suffix | None) -> Su
     return next((suffix for suffix in suffixes if suffix.name in ACTIVATIONS), otherwise)
 
 
+def following(steps: Sequence[Step], after: Suffix | None) -> list[Suffix | None]:
+    """For each step the activation that its output meets before any weights; ``after`` follows the last."""
+    met: list[Suffix | None] = []
+    for step in reversed(steps):
+        met.append(after)
+        after = arriving((step,), after)
+    return met[::-1]
+
+
 def arriving(steps: Iterable[Step], after: Suffix | None) -> Suffix | None:
-    """The activation that arriving values meet before any weights; ``after`` if they meet neither."""
+    """The activation that what enters ``steps`` meets before any weights; ``after`` if it meets neither."""
     for step in steps:
-        if isinstance(step.layer, Suffix):
-            if step.layer.name in ACTIVATIONS:
-                return step.layer
-        elif isinstance(step.layer, Convolution | FullyConnected) or step.branches:
+        if isinstance(step.layer, Suffix) and step.layer.name in ACTIVATIONS:
+            return step.layer
+        if isinstance(step.layer, Convolution | FullyConnected) or step.branches:
             return None
     return after
 

@@ -98,14 +98,21 @@ def _formula(window: Window, size: int) -> str:
 
 
 def _unseen(lost: Sequence[int]) -> str:
-    """The last 2 rows and columns are."""
+    """Such as: the last 2 rows and columns are."""
     named = [(count, name) for count, name in zip(lost, _AXES[len(lost)], strict=True) if count]
-    if len({count for count, _ in named}) == 1:
-        count = named[0][0]
-        names = " and ".join(name + "s" * (count > 1) for _, name in named)
-        verb = "is" if count == 1 and len(named) == 1 else "are"
-        return f"the last {f'{count} ' if count > 1 else ''}{names} {verb}"
-    return " and ".join(f"the last {count} {name + 's' * (count > 1)}" for count, name in named) + " are"
+    counts = {count for count, _ in named}
+    if len(counts) == 1:
+        together = " and ".join(_plural(count, name) for count, name in named)
+        return f"the last {_number(counts.pop())}{together} {'is' if named == [(1, named[0][1])] else 'are'}"
+    return " and ".join(f"the last {_number(count)}{_plural(count, name)}" for count, name in named) + " are"
+
+
+def _number(count: int) -> str:
+    return f"{count} " if count > 1 else ""
+
+
+def _plural(count: int, name: str) -> str:
+    return f"{name}s" if count > 1 else name
 
 
 def _times(sizes: Sequence[int]) -> str:

@@ -195,7 +195,8 @@ class LeNet5Paper(nn.Module):
         maps = self.squash(self.s4(self.squash(self.c3(maps))))  # (N, 16, 5, 5)
         maps = self.squash(self.c5(maps))  # (N, 120, 1, 1)
         features = self.squash(self.f6(maps.flatten(1)))  # (N, 84)
-        return -(features[:, None] - self.codes).square().sum(2)  # (N, K)
+        distances: Tensor = (features[:, None] - self.codes).square().sum(2)  # (N, K)
+        return -distances
 
 
 def _pad(name: str, height: int, width: int) -> int:

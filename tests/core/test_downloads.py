@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from striate.core.downloads import download
+from striate.core.errors import FileError
+
+CONTENT = bytes(range(256)) * 4_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Files(BaseHTTPRequestHandler):
+    """Serves CONTENT: with ranges, without, cut short, or from somewhere else."""
+
+    ranges: list[str | None]
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.ranges.append(asked)
+        if self.path == "/moved":
+            self.answer(302, b"", Location="http://example.invalid/file")
+        elif self.path == "/missing":
+            self.answer(404, b"")
+        elif self.path == "/short":
+            self.answer(200, CONTENT[:1000], **{"Content-Length": str(len(CONTENT))})
+        elif asked and self.path == "/file":
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            self.answer(206 if start < len(CONTENT) else 416, CONTENT[start:])
+        else:
+            self.answer(200, CONTENT)
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    Files.ranges = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("checksum", [{"sha256": SHA256}, {"md5": MD5.upper()}])
+def test_a_file_with_the_right_checksum_is_kept(address, tmp_path, checksum):
+    path = tmp_path / "new" / "file.gz"
+    download(f"{address}/file", path, **checksum)
+    assert path.read_bytes() == CONTENT
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("name", "status"), [("file", "continues"), ("whole", "starts again")])
+def test_an_interrupted_download_goes_on(address, tmp_path, name, status):
+    path = tmp_path / "file"
+    path.with_name("file.part").write_bytes(CONTENT[:5000])
+    download(f"{address}/{name}", path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert Files.ranges == ["bytes=5000-"]
+
+
+def test_a_part_that_is_whole_already_is_only_checked(address, tmp_path):
+    path = tmp_path / "file"
+    path.with_name("file.part").write_bytes(CONTENT)
+    download(f"{address}/file", path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_transfer_cut_short_says_how_to_go_on(address, tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(FileError, match="was interrupted after 1,000 of 1,024,000 bytes. Run the same command again"):
+        download(f"{address}/short", path, sha256=SHA256)
+    assert [one.name for one in tmp_path.iterdir()] == ["file.part"]
+    download(f"{address}/file", path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_keeps_nothing(address, tmp_path):
+    with pytest.raises(FileError, match=f"must have the md5 {'0' * 32}, got {MD5}; nothing was kept. Download it"):
+        download(f"{address}/file", tmp_path / "file", md5="0" * 32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_such_file_is_one_sentence(address, tmp_path):
+    with pytest.raises(FileError, match=r"Cannot download http://127.*/missing: Not Found. Download it yourself"):
+        download(f"{address}/missing", tmp_path / "file", md5=MD5)
+
+
+def test_no_connection_is_one_sentence(address, tmp_path):
+    closed = "http://127.0.0.1:9/file"
+    with pytest.raises(FileError, match=r"Cannot download .*: .*refused.* pass --data-dir with its folder"):
+        download(closed, tmp_path / "file", md5=MD5)
+
+
+@pytest.mark.parametrize("url", ["http://example.invalid/file", "file:///etc/passwd", "ftp://127.0.0.1/x", "nonsense"])
+def test_only_https_is_fetched(tmp_path, url):
+    with pytest.raises(FileError, match="A download must come from an https:// address, got '"):
+        download(url, tmp_path / "file", md5=MD5)
+
+
+def test_a_redirect_away_from_https_is_not_followed(address, tmp_path):
+    with pytest.raises(FileError, match="must come from an https:// address, got 'http://example.invalid/file'"):
+        download(f"{address}/moved", tmp_path / "file", md5=MD5)
+
+
+def test_nowhere_to_write_is_one_sentence(address, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="Cannot download .*: .*(exists|directory)"):
+        download(f"{address}/file", tmp_path / "file" / "inside", md5=MD5)
+
+
+def test_exactly_one_checksum_is_needed(tmp_path):
+    with pytest.raises(ValueError, match="exactly one of sha256 and md5"):
+        download("https://example.invalid", tmp_path / "file")

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.networks.zoo.test_zoo import make_spec
+from torch import nn
+
+import striate as st
+from striate.networks import contract
+
+
+def test_a_network_that_keeps_it_is_left_as_it_was() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 5))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    contract.check(network.train(), make_spec((3, 8, 8), 5))
+    assert torch.equal(torch.rand(2), expected)
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "message"),
+    [
+        (
+            nn.Conv2d(1, 5, 3),
+            (3, 8, 8),
+            r"takes pictures with 1 channel, these have 3\. Load them with channels=1",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 5)), (1, 8, 8), r"cannot take pictures of 1×8×8: "),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
+            (1, 8, 8),
+            r"one for each of the 5 classes; for 2 pictures it returned \(2, 4\)\. Its last layer must have 5 outputs",
+        ),
+        (nn.Identity(), (1, 8, 8), r"it returned \(2, 1, 8, 8\)"),
+    ],
+)
+def test_one_that_does_not_is_refused(network: nn.Module, shape: tuple[int, int, int], message: str) -> None:
+    with pytest.raises(st.NetworkError, match=message):
+        contract.check(network, make_spec(shape, 5))
+
+
+def test_stages_are_the_networks_own_or_its_children() -> None:
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    assert list(contract.stages_of(plain)) == ["0", "1"]
+    assert list(contract.stages_of(st.build("lenet5", make_spec((1, 28, 28), 10))))[:2] == ["c1", "s2"]

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import torch
+from tests.networks.zoo.test_zoo import make_spec
+from torch import nn
+
+import striate as st
+
+
+def test_lenet_layer_by_layer() -> None:
+    result = st.summary("lenet5", make_spec((1, 28, 28), 10))
+    assert [(row.name, row.output, row.parameters) for row in result.rows] == [
+        ("c1", (6, 28, 28), 156),
+        ("s2", (6, 14, 14), 0),
+        ("c3", (16, 10, 10), 2_416),
+        ("s4", (16, 5, 5), 0),
+        ("c5", (120, 1, 1), 48_120),
+        ("f6", (84,), 10_164),
+        ("head", (10,), 850),
+    ]
+    assert result.parameters == result.trainable == 61_706
+    assert result.activation_bytes == 4 * (4704 + 1176 + 1600 + 400 + 120 + 84 + 10)
+    assert str(result).endswith("61,706 parameters, 61,706 of them trainable")
+
+
+def test_a_module_is_left_as_it_was() -> None:
+    shared = nn.Conv2d(1, 1, 3, padding=1)
+    network = nn.Sequential(shared, nn.ReLU(), shared, nn.Dropout(), nn.Flatten(), nn.Linear(64, 2)).train()
+    network[1].eval()
+    result = st.summary(network, make_spec((1, 8, 8), 2))
+    assert [row.parameters for row in result.rows] == [10, 0, 0, 0, 0, 130]
+    assert result.parameters == 140
+    assert not network[1].training
+    assert network[3].training
+    assert not any(module._forward_hooks for module in network.modules())
+    assert torch.isfinite(network(torch.zeros(1, 1, 8, 8))).all()

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from striate.training.average import WeightAverage
+
+
+def test_equals_the_recurrence_and_leaves_the_network_alone() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).double()
+    average = WeightAverage(network, decay=0.5)
+    expected = network[0].weight.detach().clone()
+    for step in range(1, 6):
+        with torch.no_grad():
+            network[0].weight.add_(step)
+            network[1].num_batches_tracked.add_(1)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * network[0].weight.detach()
+        average.update(step)
+    torch.testing.assert_close(average.network[0].weight, expected)
+    assert int(average.network[1].num_batches_tracked) == 5
+    assert network[0].weight.requires_grad
+    assert not average.network[0].weight.requires_grad

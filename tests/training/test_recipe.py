@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import striate as st
+from striate.training.recipe import read_recipe
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epoch": 3}, "A recipe has no field 'epoch'. Did you mean 'epochs'?"),
+        ({"epochs": 0}, "epochs must be greater than or equal to 1, got 0."),
+        ({"optimizer": "adam"}, "optimizer must be 'sgd' or 'adamw', got 'adam'."),
+        ({"label_smoothing": 1.0}, "label_smoothing must be less than 1, got 1.0."),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan."),
+        (
+            {"epochs": 3, "phases": (st.Phase(epochs=1), st.Phase(epochs=1))},
+            "epochs must be the sum of the phases' epochs (2), got 3.",
+        ),
+        ({"phases": ({"epochs": 10, "size": 3},)}, "phases.0.size is not a field."),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(st.RecipeError) as error:
+        st.Recipe(**fields)
+    assert str(error.value) == message
+
+
+def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
+    recipe = st.Recipe(
+        epochs=5,
+        flip="alternating",
+        target_error=0.01,
+        phases=(
+            st.Phase(epochs=2, resolution=14, frozen=("c1",)),
+            st.Phase(epochs=3, learning_rates={"c1": 0.1}),
+        ),
+    )
+    recipe.write(tmp_path / "recipe.toml")
+    assert read_recipe(tmp_path / "recipe.toml") == recipe
+
+
+def test_new_epochs_are_spent_as_in_the_last_phase() -> None:
+    recipe = st.Recipe(epochs=3, phases=(st.Phase(epochs=1, resolution=14), st.Phase(epochs=2, resolution=28)))
+    assert recipe.changed(epochs=5).plan == (st.Phase(epochs=5, resolution=28),)
+    assert recipe.changed(seed=1).plan == recipe.plan
+    assert st.Recipe(epochs=4).plan == (st.Phase(epochs=4),)
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(st.FileError, match=r"Cannot read the recipe .*none\.toml: No such file"):
+        read_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(st.FileError, match=r"The recipe .*bad\.toml must be TOML"):
+        read_recipe(tmp_path / "bad.toml")
+    (tmp_path / "typo.toml").write_text("epoch = 3")
+    with pytest.raises(st.RecipeError, match="no field 'epoch'"):
+        read_recipe(tmp_path / "typo.toml")
+
+
+def test_it_cannot_be_changed_in_place() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        st.Recipe().epochs = 3  # type: ignore[misc]
