@@ -32,7 +32,7 @@ def main(words: list[str] | None = None) -> None:
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         _fail(f"There is no verb {words[0]!r}.{suggest(words[0], VERBS)} `striate --help` lists all.", 2)
     try:
-        status = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+        status = app(words[0] if words else "")(words, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         _fail("Interrupted.", 2)
     except BrokenPipeError:
@@ -46,11 +46,12 @@ def main(words: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def app() -> App:
-    """Return the command line; the file of a verb is imported when it is used."""
+def app(chosen: str) -> App:
+    """Return the command line; only the file of the chosen verb is imported, and its docstring is the verb's help."""
     made = App(name="striate", help=EXAMPLE, version=version("striate"), help_format="markdown")
     for verb, sentence in VERBS.items():
-        made.command(f"striate.cli.{verb}:{verb}", name=verb, help=sentence)
+        help_text = None if verb == chosen else sentence
+        made.command(f"striate.cli.{verb}:{verb}", name=verb, help=help_text)
     return made
 
 

@@ -38,7 +38,14 @@ def summary(model: str, /, *, input: str | None = None, classes: int | None = No
     result = summarise(network, spec)
     findings = getattr(network, "findings", ())
     if json:
-        print_json({**dataclasses.asdict(result), "findings": [dataclasses.asdict(one) for one in findings]})
+        print_json(
+            {
+                "parameters": result.parameters,
+                "trainable": result.trainable,
+                "layers": [dataclasses.asdict(row) for row in result.rows],
+                "findings": [dataclasses.asdict(one) for one in findings],
+            }
+        )
         return 0
     rows = [[row.name, row.kind, "×".join(map(str, row.output)), f"{row.parameters:,}"] for row in result.rows]
     print_table(["layer", "kind", "output", "parameters"], rows, numbers=["output", "parameters"])

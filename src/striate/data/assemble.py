@@ -76,9 +76,7 @@ def from_parts(
     """
     images = {split: images_of(part) for split, part in parts.items()}
     mean, std = statistics(images["train"])
-    spec = Spec(
-        input=wanted.model_copy(update={"mean": mean, "std": std}), task=TaskSpec(class_names=class_names)
-    )
+    spec = Spec(input=wanted.model_copy(update={"mean": mean, "std": std}), task=TaskSpec(class_names=class_names))
     splits = {
         split: Split(images[split], labels[part.source][part.index], spec, origins_of(part))
         for split, part in parts.items()

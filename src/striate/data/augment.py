@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from striate.core.errors import DataError
@@ -71,28 +72,16 @@ def _flip(images: Tensor, mirrored: Tensor) -> Tensor:
 def _shift(images: Tensor, down: Tensor, right: Tensor, most: int, padding: Padding) -> Tensor:
     """Move picture b by (``down[b]``, ``right[b]``) pixels, neither beyond ``most``.
 
-    Each row of the result is W pixels in a row of the padded picture, so that one ``index_select`` over all
-    windows of
-    W pixels copies whole rows: for 256 digits of MNIST 31 µs, where gathering pixel by pixel takes 310.
+    Each row of the result is W pixels in a row of the padded picture: one ``index_select`` among all runs of
+    W pixels copies whole rows. For 256 digits of MNIST it takes 31 µs, where gathering pixel by pixel takes
+    310.
     """
     count, channels, height, width = images.shape
-    padded = _pad_columns(images, most, padding)  # (B, C, H, W + 2·most)
-    row = torch.arange(height, device=images.device) - down.view(-1, 1)  # (B, H), from −most to H − 1 + most
-    inside = (row >= 0) & (row < height)
-    row = (height - 1 - (height - 1 - row.abs()).abs()).view(count, 1, height)  # reflected where outside
+    mode = "reflect" if padding == "reflect" else "constant"
+    padded = F.pad(images, (most, most, most, most), mode)  # (B, C, H + 2·most, W + 2·most)
     plane = torch.arange(count * channels, device=images.device).view(count, channels, 1)
-    start = (plane * height + row) * padded.shape[3] + (most - right).view(-1, 1, 1)  # (B, C, H)
-    windows = padded.flatten().unfold(0, width, 1)
-    moved = windows.index_select(0, start.flatten()).view(images.shape)
-    if padding == "zeros":
-        moved = moved * inside.view(count, 1, height, 1)
-    return moved
-
-
-def _pad_columns(images: Tensor, most: int, padding: Padding) -> Tensor:
-    """Return (B, C, H, W + 2·most); rows outside the picture are found by their number instead."""
-    if padding == "zeros":
-        border = images.new_zeros(*images.shape[:3], most)
-        return torch.cat([border, images, border], dim=3)
-    left, right = images[..., 1 : most + 1].flip(3), images[..., -most - 1 : -1].flip(3)
-    return torch.cat([left, images, right], dim=3)
+    row = torch.arange(most, most + height, device=images.device)
+    row = plane * padded.shape[2] + row - down.view(-1, 1, 1)  # (B, C, H), counted over the whole batch
+    start = row * padded.shape[3] + most - right.view(-1, 1, 1)
+    runs = padded.flatten().unfold(0, width, 1)  # a view: run i starts at pixel i
+    return runs.index_select(0, start.flatten()).view(images.shape)

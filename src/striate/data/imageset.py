@@ -102,8 +102,7 @@ class Split:
         low, high = self.labels.aminmax()
         if int(low) < 0 or int(high) >= classes:
             raise DataError(
-                f"labels must be from 0 to {classes - 1} for {classes} classes, "
-                f"got {int(low)} to {int(high)}."
+                f"labels must be from 0 to {classes - 1} for {classes} classes, got {int(low)} to {int(high)}."
             )
 
     def __len__(self) -> int:

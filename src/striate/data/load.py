@@ -91,13 +91,9 @@ def _folder_of(path: Path) -> Path:
     if path.is_file() and path.name.lower().endswith(_ARCHIVE_ENDINGS):
         return _extracted(path)
     if path.is_file():
-        raise DataError(
-            f"{path} must be a folder or an archive ({', '.join(_ARCHIVE_ENDINGS)}), got another file."
-        )
+        raise DataError(f"{path} must be a folder or an archive ({', '.join(_ARCHIVE_ENDINGS)}), got another file.")
     near = suggest(str(path), BUILTIN)
-    raise DataError(
-        f"No data set, folder or archive {str(path)!r}.{near} `striate datasets` lists the built-in ones."
-    )
+    raise DataError(f"No data set, folder or archive {str(path)!r}.{near} `striate datasets` lists the built-in ones.")
 
 
 def _extracted(archive: Path) -> Path:

@@ -108,7 +108,9 @@ def wilson_interval(correct: int, pictures: int) -> tuple[float, float]:
     share, z2 = correct / pictures, _Z95**2
     centre = (share + z2 / (2 * pictures)) / (1 + z2 / pictures)
     half = _Z95 / (1 + z2 / pictures) * math.sqrt(share * (1 - share) / pictures + z2 / (4 * pictures**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = 0.0 if correct == 0 else centre - half  # exactly; rounding would leave 1e-17
+    high = 1.0 if correct == pictures else centre + half
+    return low, high
 
 
 def _top5(logits: Tensor, labels: Tensor) -> float:

@@ -155,7 +155,7 @@ def _as_pixels(picture: Picture, spec: InputSpec) -> Tensor:
 
 def _of_array(array: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     """Turn (H, W) or (H, W, C) into (C, H, W)."""
-    pixels = torch.from_numpy(np.ascontiguousarray(array))
+    pixels = torch.from_numpy(np.array(array))
     return _checked(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels, spec)
 
 

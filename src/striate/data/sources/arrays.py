@@ -66,9 +66,7 @@ def _by_split(data: Pair | tuple[Pair, ...] | Mapping[str, Pair]) -> dict[str, A
     else:
         pairs = {"train": data}
     if "train" not in pairs or not set(pairs) <= set(_SPLITS):
-        raise DataError(
-            f"Arrays by split must be named train, and val or test, got {', '.join(map(repr, pairs))}."
-        )
+        raise DataError(f"Arrays by split must be named train, and val or test, got {', '.join(map(repr, pairs))}.")
     for split, pair in pairs.items():
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise DataError(f"Arrays of {split} must be a pair (images, labels), got {_kind(pair)}.")
@@ -137,7 +135,5 @@ def _numbered(raw: AnyArray, known: AnyArray, split: str) -> Tensor:
     numbers = order[position]
     wrong = known[numbers] != raw
     if wrong.any():
-        raise DataError(
-            f"labels of {split} must be of the {len(known)} classes, got {raw[wrong.argmax()].item()!r}."
-        )
+        raise DataError(f"labels of {split} must be of the {len(known)} classes, got {raw[wrong.argmax()].item()!r}.")
     return torch.from_numpy(numbers.astype(np.int64))

@@ -185,15 +185,11 @@ def _check_known(found: Iterable[str], names: Sequence[str], folder: Path) -> No
 def _no_classes(folder: Path) -> str:
     pictures = len(_pictures_in(folder))
     if pictures:
-        return (
-            f"{folder} must have one folder per class ({_LAYOUT}), got {pictures:,} pictures and no folder."
-        )
+        return f"{folder} must have one folder per class ({_LAYOUT}), got {pictures:,} pictures and no folder."
     return f"{folder} must hold pictures in one folder per class ({_LAYOUT}), got an empty folder."
 
 
-def _wanted(
-    listing: Listing, size: tuple[int, int] | None, channels: int | None, resize: Resize
-) -> InputSpec:
+def _wanted(listing: Listing, size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
     """Return the InputSpec; what was not asked for is decided by the headers of all pictures."""
     if size is None or channels is None:
         headers = _decisive_headers(listing, size is None, channels is None)

@@ -57,11 +57,7 @@ def read_release(release: Release, data_dir: Path | None) -> Labelled:
         DataError: a file is missing, or is not what it should be.
         FileError: a download failed.
     """
-    paths = (
-        _downloaded(release)
-        if data_dir is None
-        else [_find(release, name, data_dir) for name in release.files]
-    )
+    paths = _downloaded(release) if data_dir is None else [_find(release, name, data_dir) for name in release.files]
     train_images, train_labels = _read_pair(release, *paths[:2])
     test_images, test_labels = _read_pair(release, *paths[2:])
     return Labelled(
@@ -128,16 +124,12 @@ def _read_values(stream: BinaryIO | gzip.GzipFile, path: Path, dimensions: int, 
     shape = struct.unpack(f">{dimensions}I", header[4:])
     count = math.prod(shape)
     if count > at_most:
-        raise DataError(
-            f"{path} must hold {count:,} values, as its header says; it is too short. Download it again."
-        )
+        raise DataError(f"{path} must hold {count:,} values, as its header says; it is too short. Download it again.")
     values = np.empty(count, dtype=np.uint8)
     filled = _fill(stream, values.data)
     if filled < count or stream.read(1):
         got = f"{filled:,}" if filled < count else "more"
-        raise DataError(
-            f"{path} must hold {count:,} values, as its header says, got {got}. Download it again."
-        )
+        raise DataError(f"{path} must hold {count:,} values, as its header says, got {got}. Download it again.")
     return torch.from_numpy(values).reshape(shape)
 
 

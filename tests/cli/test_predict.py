@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Striate
+
+
+def test_labels_files_folders_and_patterns(striate: Striate, trained: Path, picture_folder: Path) -> None:
+    dark = picture_folder / "dark"
+    done = striate("predict", trained, dark / "00.png", picture_folder / "light", f"{dark}/0[1-3].png", "--json")
+    assert done.status == 0, done.err
+    said = done.json["predictions"]
+    assert len(said) == 1 + 24 + 3
+    assert set(said[0]) == {"picture", "label", "probability", "top"}
+    right = [Path(one["picture"]).parent.name == one["label"] for one in said]
+    assert sum(right) / len(right) > 0.8
+    assert all(0.5 <= one["probability"] <= 1 for one in said)
+
+
+def test_words_for_people_and_a_csv(striate: Striate, trained: Path, picture_folder: Path) -> None:
+    done = striate("predict", trained, picture_folder / "dark" / "00.png", "--csv", "out.csv")
+    assert "00.png" in done.out
+    assert "%" in done.out
+    with open("out.csv", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    assert rows[0]["picture"].endswith("00.png")
+    assert rows[0]["label"] in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "There must be at least one picture, got none: striate predict RUN PICTURE."),
+        (("none.png",), "There is no such picture 'none.png'. Name a picture, a folder of them, or a pattern"),
+        (("*.jpg",), "There is no such picture '*.jpg'."),
+        (("empty",), "There is no picture in the folder 'empty'."),
+    ],
+)
+def test_what_is_no_picture_is_named(striate: Striate, trained: Path, words: tuple[str, ...], message: str) -> None:
+    Path("empty").mkdir()
+    done = striate("predict", trained, *words)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"striate: {message}")

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+import striate as st
+from striate.training.events import Observer
+from striate.training.recipe import read_recipe
+from striate.training.run import Run
+from tests.cli.conftest import Striate
+
+TEXT = "conv 4 relu | gap | fc 2"
+QUICK = ("--size", "16", "--model", TEXT, "--epochs", "2", "-b", "8")
+
+
+def test_the_json_object_has_its_documented_keys(striate: Striate, picture_folder: Path) -> None:
+    done = striate("train", picture_folder, *QUICK, "--json", "--output", "out")
+    assert done.status == 0, done.err
+    assert set(done.json) == {
+        "run",
+        "network",
+        "val_accuracy",
+        "test_accuracy",
+        "test_interval",
+        "train_seconds",
+        "epochs",
+        "parameters",
+    }
+    assert (done.json["run"], done.json["network"], done.json["epochs"]) == ("out", "text", 2)
+    assert done.json["parameters"] == 4 * 3 * 9 + 4 + 4 * 2 + 2
+    assert 0 < done.json["train_seconds"] < 60
+    low, high = done.json["test_interval"]
+    assert low <= done.json["test_accuracy"] <= high
+    with open("out/predictions.csv", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert right / len(rows) == pytest.approx(done.json["test_accuracy"])
+    assert all(Path(row["picture"]).is_file() for row in rows)
+
+
+def test_words_for_people_say_the_plan_the_result_and_what_next(striate: Striate, picture_folder: Path) -> None:
+    done = striate("train", picture_folder, *QUICK)
+    assert done.status == 0
+    lines = done.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["pictures", "network", "recipe", "memory", "test", "run", "try"]
+    assert "3×16×16, 2 classes" in lines[0]
+    assert "122 parameters" in lines[1]
+    assert lines[-1].endswith("striate predict runs/photos-text-1 PICTURE")
+    assert "epoch 2/2" in done.err
+
+
+def test_flags_change_the_recipe_and_a_file_is_the_base(striate: Striate, picture_folder: Path) -> None:
+    first = striate(
+        "train", picture_folder, *QUICK, "--opt", "sgd", "--lr", "0.05", "--sched", "cosine", "--output", "a", "--json"
+    )
+    assert first.status == 0, first.err
+    recipe = read_recipe("a/recipe.toml")
+    assert (recipe.optimizer, recipe.learning_rate, recipe.schedule, recipe.batch_size) == ("sgd", 0.05, "cosine", 8)
+
+    words = ("--size", "16", "--model", TEXT, "--config", "a/recipe.toml", "--output", "b", "--json")
+    second = striate("train", picture_folder, *words)
+    assert read_recipe("b/recipe.toml") == recipe
+    one, other = (st.load(folder).network.state_dict() for folder in ("a", "b"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert second.json["test_accuracy"] == first.json["test_accuracy"]
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(
+    striate: Striate, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = striate("train", picture_folder, *QUICK, "--output", "whole", "--json")
+    import striate.training.fit as module
+
+    usual = module.default_observers
+
+    class PressesCtrlC(Observer):
+        def on_batch_end(self, run: Run) -> None:
+            import signal
+
+            if run.step == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(module, "default_observers", lambda progress: [*usual(progress), PressesCtrlC()])
+    done = striate("train", picture_folder, *QUICK, "--output", "half", "--json")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines()[-1] == "Stopped at step 3. Go on with: striate train --resume half"
+
+    monkeypatch.setattr(module, "default_observers", usual)
+    resumed = striate("train", "--resume", "half", "--json")
+    assert resumed.status == 0, resumed.err
+    one, other = (st.load(folder).network.state_dict() for folder in ("whole", "half"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert resumed.json["test_accuracy"] == whole.json["test_accuracy"]
+
+
+def test_a_resumed_run_keeps_its_recipe(striate: Striate, trained: Path) -> None:
+    done = striate("train", "--resume", trained, "--epochs", "3")
+    assert done.status == 2
+    assert done.err == "striate: A resumed run keeps its own recipe, so --epochs must be left out with --resume.\n"

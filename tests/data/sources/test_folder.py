@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from striate.core import machine
+from striate.core.errors import DataError
+from striate.data.imageset import ImageSet
+from striate.data.sources.folder import list_folder, read_folder
+
+
+def picture(path: Path, level: int = 0, size: tuple[int, int] = (24, 24), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((size[1], size[0], 3), level, dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def make(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 10, **options: object) -> Path:
+    for place, name in enumerate(classes):
+        for number in range(count):
+            picture(root / name / f"{number}.png", 20 * place + number, **options)
+    return root
+
+
+def read(root: Path, **options: object) -> ImageSet:
+    return read_folder(root, **({"name": "toy", "seed": 0} | options))
+
+
+def test_class_folders_become_splits_held_out_by_class(tmp_path):
+    images = read(make(tmp_path, ("dog", "cat"), 20))
+    assert images.spec.task.class_names == ("cat", "dog")
+    assert [len(split) for split in (images.train, images.val, images.test)] == [31, 3, 6]
+    assert images.held_out
+    assert images.test_held_out
+    for split in (images.train, images.val, images.test):
+        for one in split:
+            level = int(one.images[0, 0, 0, 0])
+            assert one.origins[0] == str(tmp_path / ("dog", "cat")[level // 20] / f"{level % 20}.png")
+            assert one.labels.tolist() == [1 - level // 20]
+    paths = [path for split in (images.train, images.val, images.test) for path in split.origins]
+    assert len(set(paths)) == 40
+
+
+@pytest.mark.parametrize("validation", ["val", "validation", "valid", "VAL"])
+@pytest.mark.parametrize("wrapping", ["", "inside", "two/deep"])
+def test_split_folders_are_taken_as_they_are(tmp_path, validation, wrapping):
+    root = tmp_path / wrapping
+    for split, count in (("train", 5), (validation, 2), ("test", 3)):
+        make(root / split, count=count)
+    images = read(tmp_path)
+    assert [len(split) for split in (images.train, images.val, images.test)] == [10, 4, 6]
+    assert not images.held_out
+    assert not images.test_held_out
+
+
+def test_a_missing_val_is_held_out_of_train_alone(tmp_path):
+    make(tmp_path / "train", count=10)
+    make(tmp_path / "test", count=3)
+    images = read(tmp_path)
+    assert (len(images.train), len(images.val), len(images.test)) == (18, 2, 6)
+    assert (images.held_out, images.test_held_out) == (True, False)
+
+
+def test_hidden_and_other_files_are_left_out(tmp_path):
+    make(tmp_path)
+    for name in (".DS_Store", "notes.txt", ".hidden.png"):
+        (tmp_path / "cat" / name).write_text("nothing")
+    for hidden in (".git", "__MACOSX"):
+        picture(tmp_path / hidden / "a.png")
+    (tmp_path / "labels.csv").touch()
+    picture(tmp_path / "dog" / "deeper" / "extra.PNG")
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("cat", "dog")
+    assert torch.bincount(listing.labels["train"]).tolist() == [10, 11]
+
+
+def test_a_class_may_be_called_anything(tmp_path):
+    names = ("train", "été", "a b", "..x", "'quoted\"", "日本", "new\nline", "cat")
+    shown = tuple(sorted(name for name in names if not name.startswith(".")))
+    assert read(make(tmp_path, names, 4)).spec.task.class_names == shown
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(20, 12)], (12, 20)),
+        ([(96, 96)], (96, 96)),
+        ([(97, 97)], (96, 96)),
+        ([(20, 12), (30, 10)], (30, 30)),
+        ([(20, 12), (400, 300)], (96, 96)),
+    ],
+)
+def test_the_default_size_is_that_of_small_pictures_and_96_for_photographs(tmp_path, sizes, expected):
+    for number, size in enumerate(sizes * 4):
+        for name in ("cat", "dog"):
+            picture(tmp_path / name / f"{number}.png", number, size)
+    assert read(tmp_path).spec.input.shape == (3, *expected)
+    assert read(tmp_path, size=(8, 9)).spec.input.shape == (3, 8, 9)
+
+
+def test_grey_pictures_stay_grey_unless_one_has_colour(tmp_path):
+    make(tmp_path, mode="L")
+    assert read(tmp_path).spec.input.channels == 1
+    assert read(tmp_path, channels=3).spec.input.channels == 3
+    picture(tmp_path / "dog" / "z.png")
+    assert read(tmp_path).spec.input.channels == 3
+    assert read(tmp_path, channels=1).spec.input.channels == 1
+
+
+def test_mean_and_deviation_are_those_of_train(tmp_path):
+    images = read(make(tmp_path))
+    train = images.train.images.double() / 255
+    assert images.spec.input.mean == pytest.approx(train.mean(dim=(0, 2, 3)).tolist())
+    assert images.spec.input.std == pytest.approx(train.std(dim=(0, 2, 3), correction=0).tolist())
+
+
+def test_the_classes_may_have_another_order(tmp_path):
+    images = read(make(tmp_path), class_names=["dog", "cat"])
+    assert images.spec.task.class_names == ("dog", "cat")
+    assert all(int(one.labels) == int("cat" in one.origins[0]) for one in images.train)
+    with pytest.raises(DataError, match="must have class folders among the 2 of train, got 'cat'. Did you mean 'cats'?"):
+        read(tmp_path, class_names=["dog", "cats"])
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must hold pictures in one folder per class \(ROOT/CLASS.*, got an empty folder"):
+        read(tmp_path)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(DataError, match=r"must hold pictures \(\.bmp, .*\), got none"):
+        read(tmp_path)
+
+
+def test_pictures_without_class_folders_are_refused(tmp_path):
+    picture(tmp_path / "a.png")
+    with pytest.raises(DataError, match="must have one folder per class .* got 1 pictures and no folder"):
+        read(tmp_path)
+
+
+def test_one_class_is_refused(tmp_path):
+    with pytest.raises(DataError, match="must have at least two classes, got only 'cat'. Add a class of pictures"):
+        read(make(tmp_path, ("cat",)))
+
+
+@pytest.mark.parametrize(("count", "word"), [(1, "only one"), (0, "none")])
+def test_a_class_needs_two_pictures(tmp_path, count, word):
+    make(tmp_path)
+    (tmp_path / "emu").mkdir()
+    make(tmp_path, ("emu",), count)
+    with pytest.raises(DataError, match=f"Class 'emu' of .* must have at least two pictures to train on, got {word}"):
+        read(tmp_path)
+
+
+def test_a_class_that_train_does_not_have_is_refused(tmp_path):
+    make(tmp_path / "train")
+    make(tmp_path / "test", ("cat", "doge"))
+    with pytest.raises(DataError, match="test must have class folders among the 2 of train, got 'doge'. Did you mean 'dog'"):
+        read(tmp_path)
+
+
+def test_split_folders_must_be_clear(tmp_path):
+    make(tmp_path / "val")
+    make(tmp_path / "test")
+    with pytest.raises(DataError, match="must have a folder 'train' beside 'test'"):
+        read(tmp_path)
+    make(tmp_path / "train")
+    make(tmp_path / "validation")
+    with pytest.raises(DataError, match="must have one val folder, got 'val' and 'validation'"):
+        read(tmp_path)
+
+
+def test_a_file_that_is_not_a_picture_is_named(tmp_path):
+    make(tmp_path)
+    (tmp_path / "cat" / "3.png").write_text("text")
+    with pytest.raises(DataError, match=r"cat/3\.png must be a picture \(JPEG, .*; its content is something else"):
+        read(tmp_path)
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    make(tmp_path)
+    path = tmp_path / "dog" / "3.bmp"
+    picture(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"dog/3\.bmp is truncated: it ends before the picture does"):
+        read(tmp_path)
+
+
+def test_more_than_memory_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    make(tmp_path)
+    (tmp_path / "cat" / "3.png").write_text("never read")
+    monkeypatch.setattr(machine, "available_memory", lambda: 30_000)
+    with pytest.raises(DataError, match=r"The 20 pictures of .* take 34.6 kB at 24×24; 30.0 kB of memory are free. Try a smaller --size"):
+        read(tmp_path)
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    make(tmp_path)
+    forbidden = str(tmp_path / "dog")
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path) == forbidden:
+            raise PermissionError(13, "Permission denied", forbidden)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match="Cannot read the folder .*dog: Permission denied. Check its permissions"):
+        read(tmp_path)

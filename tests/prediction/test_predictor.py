@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import striate as st
+from striate.core.machine import Execution
+from striate.data.preprocess import normalise
+from striate.prediction.predictor import compute_logits
+from tests.networks.zoo.test_zoo import make_spec
+
+SPEC = make_spec((1, 12, 10), 4)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> st.Classifier:
+    return st.Classifier(st.build("conv 4 bn relu | fc 4", SPEC, seed=2), SPEC)
+
+
+def pixels(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (12, 10), dtype=np.uint8)
+
+
+def test_every_form_of_a_picture_gets_the_same_answer(classifier: st.Classifier, tmp_path: Path) -> None:
+    picture = Image.fromarray(pixels())
+    picture.save(tmp_path / "picture.png")
+    written = io.BytesIO()
+    picture.save(written, "PNG")
+    forms = [tmp_path / "picture.png", str(tmp_path / "picture.png"), written.getvalue(), picture, pixels()]
+    forms += [pixels()[..., None], torch.from_numpy(pixels())[None]]
+    answers = [classifier.predict(form) for form in forms]
+    assert len(set(answers)) == 1
+    together = classifier.predict_many(forms)
+    assert [one.label for one in together] == [one.label for one in answers]
+    assert [one.probability for one in together] == pytest.approx([one.probability for one in answers])
+
+
+def test_the_answer_is_the_softmax_of_the_logits(classifier: st.Classifier) -> None:
+    images = torch.from_numpy(pixels())[None, None]
+    with torch.no_grad():
+        logits = classifier.network(normalise(images, SPEC.input))[0].double().numpy()
+    expected = np.exp(logits) / np.exp(logits).sum()
+    answer = classifier.predict(pixels(), top=4)
+    assert [name for name, _ in answer.top] == [str(k) for k in np.argsort(-expected)]
+    np.testing.assert_allclose([p for _, p in answer.top], sorted(expected, reverse=True), rtol=1e-5)
+    assert (answer.label, answer.probability) == answer.top[0]
+    assert str(answer) == f"{answer.label} ({answer.probability:.1%})"
+
+
+def test_temperature_and_several_labels_are_obeyed() -> None:
+    network = st.build("fc 4", SPEC)
+    images = torch.from_numpy(pixels())[None, None]
+    logits = compute_logits(network, images, SPEC.input)
+    cool = SPEC.model_copy(update={"task": SPEC.task.model_copy(update={"temperature": 3.0})})
+    several = SPEC.model_copy(update={"task": SPEC.task.model_copy(update={"labels": "multi"})})
+    assert torch.equal(st.Classifier(network, cool).probabilities(images), (logits / 3).softmax(1))
+    assert torch.equal(st.Classifier(network, several).probabilities(images), logits.sigmoid())
+
+
+def test_batches_and_modes_do_not_change_the_logits() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(240, 4)).train()
+    network[1].eval()
+    images = torch.randint(0, 256, (1100, 1, 12, 10), dtype=torch.uint8)
+    logits = compute_logits(network, images, SPEC.input)
+    assert logits.shape == (1100, 4)
+    torch.testing.assert_close(logits[1050:], compute_logits(network, images[1050:], SPEC.input))
+    torch.testing.assert_close(logits, compute_logits(network, images, SPEC.input, Execution("fp32", "channels_last")))
+    assert network.training
+    assert not network[1].training
+
+
+def test_a_colour_picture_file_is_made_grey_for_a_grey_network(classifier: st.Classifier, tmp_path: Path) -> None:
+    grey = Image.fromarray(pixels())
+    grey.convert("RGB").save(tmp_path / "colour.png")
+    assert classifier.predict(tmp_path / "colour.png") == classifier.predict(grey)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((12, 10, 3), np.uint8), r"takes pictures with 1 channel, this one has 3\. Convert it first"),
+        (np.zeros((12, 10), np.float32), r"must be uint8 pixels 0–255 .* got torch\.float32 of shape \(1, 12, 10\)"),
+        (np.zeros((2, 12, 10, 1), np.uint8), r"must be uint8 pixels .* of shape \(2, 12, 10, 1\)"),
+        (torch.zeros(12, 10, dtype=torch.uint8), r"must be uint8 pixels .* of shape \(12, 10\)"),
+        (b"no picture at all", r"must be a picture .*; its content is something else"),
+        ("none.png", r"There is no picture none\.png|none\.png"),
+    ],
+)
+def test_what_is_no_picture_is_refused(classifier: st.Classifier, picture: object, message: str) -> None:
+    with pytest.raises(st.DataError, match=message):
+        classifier.predict(picture)  # type: ignore[arg-type]
+
+
+def test_a_network_that_does_not_fit_its_spec_is_refused() -> None:
+    with pytest.raises(st.NetworkError, match="one for each of the 4 classes"):
+        st.Classifier(st.build("fc 5", SPEC), SPEC)
