@@ -56,7 +56,9 @@ def refuse(tmp_path: Path, data: bytes, sentence: str, limits: ArchiveLimits | N
 @pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:bz2", "w:xz"])
 def test_files_and_folders_come_out_as_they_went_in(tmp_path, mode):
     archive = tmp_path / "archive"
-    data = zip_of(*FILES.items()) if mode == "zip" else tar_of(special("./", tarfile.DIRTYPE), *FILES.items(), mode=mode)
+    data = (
+        zip_of(*FILES.items()) if mode == "zip" else tar_of(special("./", tarfile.DIRTYPE), *FILES.items(), mode=mode)
+    )
     archive.write_bytes(data)
     target = tmp_path / "new" / "target"
     extract(archive, target)

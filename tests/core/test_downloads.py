@@ -84,7 +84,7 @@ def test_a_part_that_is_whole_already_is_only_checked(address, tmp_path):
 
 def test_a_transfer_cut_short_says_how_to_go_on(address, tmp_path):
     path = tmp_path / "file"
-    with pytest.raises(FileError, match="was interrupted after 1,000 of 1,024,000 bytes. Run the same command again"):
+    with pytest.raises(FileError, match=r"was interrupted after 1,000 of 1,024,000 bytes. Run the same command again"):
         download(f"{address}/short", path, sha256=SHA256)
     assert [one.name for one in tmp_path.iterdir()] == ["file.part"]
     download(f"{address}/file", path, sha256=SHA256)
@@ -115,13 +115,13 @@ def test_only_https_is_fetched(tmp_path, url):
 
 
 def test_a_redirect_away_from_https_is_not_followed(address, tmp_path):
-    with pytest.raises(FileError, match="must come from an https:// address, got 'http://example.invalid/file'"):
+    with pytest.raises(FileError, match=r"must come from an https:// address, got 'http://example.invalid/file'"):
         download(f"{address}/moved", tmp_path / "file", md5=MD5)
 
 
 def test_nowhere_to_write_is_one_sentence(address, tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="Cannot download .*: .*(exists|directory)"):
+    with pytest.raises(FileError, match=r"Cannot download .*: .*(exists|directory)"):
         download(f"{address}/file", tmp_path / "file" / "inside", md5=MD5)
 
 

@@ -44,9 +44,7 @@ settings_drawn = {
 @given(channels=st.integers(1, 3), **settings_drawn)
 def test_every_result_is_a_shifted_mirrored_picture(channels, flip, shift, padding, epoch, seed):
     images = pictures(6, channels)
-    result = augment(
-        images, torch.arange(6), epoch=epoch, seed=seed, flip=flip, shift=shift, padding=padding
-    )
+    result = augment(images, torch.arange(6), epoch=epoch, seed=seed, flip=flip, shift=shift, padding=padding)
     assert result.dtype == torch.uint8
     for before, after in zip(images.numpy(), result.numpy(), strict=True):
         possible = candidates(before, flip != "none", shift, padding)
@@ -67,9 +65,7 @@ def test_floats_move_as_bytes_do():
     images, index = pictures(16, 3), torch.arange(16)
     for flip in ("random", "alternating"):
         chosen = {"epoch": 3, "seed": 1, "flip": flip, "shift": 2}
-        assert torch.equal(
-            augment(images.float(), index, **chosen), augment(images, index, **chosen).float()
-        )
+        assert torch.equal(augment(images.float(), index, **chosen), augment(images, index, **chosen).float())
 
 
 def test_two_alternating_epochs_show_both_sides():

@@ -36,7 +36,14 @@ def gradient(height: int = 12, width: int = 20) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-LOSSLESS = [("PNG", {}), ("BMP", {}), ("PPM", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})]
+LOSSLESS = [
+    ("PNG", {}),
+    ("BMP", {}),
+    ("PPM", {}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("WEBP", {"lossless": True}),
+]
 
 
 @pytest.mark.parametrize(("format", "options"), LOSSLESS)
@@ -132,14 +139,16 @@ def test_a_reduced_jpeg_shows_the_same_as_a_whole_one():
 def test_a_truncated_picture_is_refused_and_never_filled(format, kept):
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), format)
-    with pytest.raises(DataError, match="The picture (is truncated|is damaged|must be a picture)"):
+    with pytest.raises(DataError, match=r"The picture (is truncated|is damaged|must be a picture)"):
         decode_picture(data[: int(len(data) * kept)], spec())
 
 
 def test_what_is_not_a_picture_is_named(tmp_path):
     path = tmp_path / "notes.jpg"
     path.write_text("not a picture")
-    with pytest.raises(DataError, match=r"notes\.jpg must be a picture \(JPEG, PNG, .*\); its content is something else"):
+    with pytest.raises(
+        DataError, match=r"notes\.jpg must be a picture \(JPEG, PNG, .*\); its content is something else"
+    ):
         decode_picture(path, spec())
     with pytest.raises(DataError, match=r"Cannot read .*gone\.png: No such file or directory"):
         decode_picture(tmp_path / "gone.png", spec())
@@ -161,7 +170,12 @@ def test_modes_without_a_plain_meaning_are_refused_by_name():
 def test_a_picture_bomb_is_refused_by_its_header(side):
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
-    data += struct.pack(">I", zlib.crc32(b"IHDR" + header)) + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    data += (
+        struct.pack(">I", zlib.crc32(b"IHDR" + header))
+        + struct.pack(">I", 0)
+        + b"IDAT"
+        + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
     with pytest.raises(DataError, match="at most 89,000,000 pixels are read"):
         decode_picture(data, spec())
 
@@ -171,7 +185,10 @@ def test_only_grey_and_rgb_can_be_asked_for():
         decode_picture(encoded(gradient()), spec(4))
 
 
-SEEDS = [encoded(gradient().convert("P" if format == "GIF" else "RGB"), format) for format in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")]
+SEEDS = [
+    encoded(gradient().convert("P" if format == "GIF" else "RGB"), format)
+    for format in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -232,4 +249,7 @@ def test_of_many_unreadable_pictures_five_are_named(folder):
 
 def test_endings_are_lower_case_and_those_of_the_formats():
     assert all(ending.startswith(".") and ending == ending.lower() for ending in EXTENSIONS)
-    assert all(Image.registered_extensions()[ending] in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM") for ending in EXTENSIONS)
+    assert all(
+        Image.registered_extensions()[ending] in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+        for ending in EXTENSIONS
+    )

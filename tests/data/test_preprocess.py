@@ -41,12 +41,16 @@ def triangle_weights(size: int, wanted: int) -> np.ndarray:
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20), st.integers(1, 20))
 def test_the_resize_agrees_with_a_float64_loop(height, width, wanted_height, wanted_width):
     source = picture(height, width)
-    exact = triangle_weights(height, wanted_height) @ source[0].double().numpy() @ triangle_weights(width, wanted_width).T
+    exact = (
+        triangle_weights(height, wanted_height) @ source[0].double().numpy() @ triangle_weights(width, wanted_width).T
+    )
     result = resize_to_uint8(source, spec(wanted_height, wanted_width))[0].double().numpy()
     assert np.abs(result - exact).max() <= 0.5 + 1e-3
 
 
-@pytest.mark.parametrize(("name", "filter"), [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)])
+@pytest.mark.parametrize(
+    ("name", "filter"), [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)]
+)
 def test_the_resize_agrees_with_pillow(name, filter):
     source = picture(61, 83)
     result = resize_to_uint8(source, spec(24, 32, interpolation=name))
@@ -63,9 +67,7 @@ def test_nearest_takes_the_pixel_at_the_centre():
 def test_crop_cuts_the_longer_side_to_the_centre():
     source = picture(10, 30)
     assert torch.equal(resize_to_uint8(source, spec(10, 10, "crop")), source[:, :, 10:20])
-    assert torch.equal(
-        resize_to_uint8(source, spec(5, 5, "crop")), resize_to_uint8(source[:, :, 10:20], spec(5, 5))
-    )
+    assert torch.equal(resize_to_uint8(source, spec(5, 5, "crop")), resize_to_uint8(source[:, :, 10:20], spec(5, 5)))
 
 
 def test_pad_keeps_the_proportions_and_fills_with_black():
@@ -85,7 +87,9 @@ def test_pad_keeps_the_proportions_and_fills_with_black():
     st.sampled_from(["nearest", "bilinear", "bicubic"]),
 )
 def test_any_picture_comes_to_the_size_within_its_own_levels(height, width, wanted_height, wanted_width, resize, how):
-    result = resize_to_uint8(torch.full((2, 1, height, width), 200, dtype=torch.uint8), spec(wanted_height, wanted_width, resize, how))
+    result = resize_to_uint8(
+        torch.full((2, 1, height, width), 200, dtype=torch.uint8), spec(wanted_height, wanted_width, resize, how)
+    )
     assert result.shape == (2, 1, wanted_height, wanted_width)
     assert result.dtype == torch.uint8
     assert set(result.unique().tolist()) <= ({0, 200} if resize == "pad" else {200})
@@ -102,7 +106,9 @@ def test_nothing_to_do_is_nothing_done():
     assert resize_to_uint8(source, spec(4, 4)) is source
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(1, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(1, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.uint8)]
+)
 def test_another_type_or_number_of_channels_is_refused(wrong):
     with pytest.raises(DataError, match=r"A picture must be uint8 of shape \(…, 1, h, w\), got "):
         resize_to_uint8(wrong, spec(2, 2))

@@ -10,6 +10,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
+from torch import nn
+
+from striate.networks.build import blueprint_of
+from striate.networks.text import underlined_finding
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object on standard output.")]
 
@@ -22,6 +26,13 @@ def say(words: str, *, json_wanted: bool = False) -> None:
 def print_json(result: dict[str, Any]) -> None:
     """Print the verb's one JSON object."""
     print(json.dumps(result, ensure_ascii=False))
+
+
+def print_warnings(network: nn.Module) -> None:
+    """Print on standard error what is unwise in a network text, with carets under it."""
+    blueprint = blueprint_of(network)
+    for finding in getattr(network, "findings", ()):
+        print(f"{finding.severity}:\n{underlined_finding(blueprint.name, finding)}", file=sys.stderr)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:

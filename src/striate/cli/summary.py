@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from pathlib import Path
 
 from torch import nn
 
 from striate.cli.models import paper_spec
-from striate.cli.output import Json, print_json, print_table, say
+from striate.cli.output import Json, print_json, print_table, print_warnings, say
 from striate.core.errors import NetworkError
-from striate.core.finding import render_text
 from striate.core.spec import InputSpec, Spec, TaskSpec
 from striate.networks import saved
 from striate.networks.build import build_on_meta, read_model
@@ -50,8 +48,7 @@ def summary(model: str, /, *, input: str | None = None, classes: int | None = No
     rows = [[row.name, row.kind, "×".join(map(str, row.output)), f"{row.parameters:,}"] for row in result.rows]
     print_table(["layer", "kind", "output", "parameters"], rows, numbers=["output", "parameters"])
     say(f"{result.parameters:,} parameters, {result.trainable:,} of them trainable")
-    if findings:
-        print(render_text(findings), file=sys.stderr)
+    print_warnings(network)
     return 0
 
 

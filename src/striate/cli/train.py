@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from torch import nn
 
-from striate.cli.output import Json, print_json, say
+from striate.cli.output import Json, print_json, print_warnings, say
 from striate.core import files, machine
 from striate.core.errors import NetworkError, RecipeError
 from striate.data.imageset import ImageSet, Split
@@ -62,10 +62,12 @@ def train(
         run = fit(network, images, resume=resume)
     else:
         images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=recipe.seed)
-        model = model or recommended_model(images.name, images.spec.input)
+        model = model or recommended_model(images.name)
         chosen = _recipe(recipe, config, images, model)
         say(_plan(images, model, chosen), json_wanted=json)
-        run = fit(build(model, images.spec, seed=chosen.seed), images, chosen, folder=output)
+        network = build(model, images.spec, seed=chosen.seed)
+        print_warnings(network)
+        run = fit(network, images, chosen, folder=output)
     if run.interrupted:
         say(f"Stopped at step {run.step}. Go on with: striate train --resume {run.folder}", json_wanted=True)
         return 2
@@ -86,8 +88,7 @@ def _stopped(folder: Path, recipe: Recipe) -> tuple[nn.Module, ImageSet]:
 
 def _recipe(flags: Recipe, config: Path | None, images: ImageSet, model: str) -> Recipe:
     """Return the file's recipe, or the one recommended, with the flags that were given."""
-    network = read_model(model).short_name
-    base = read_recipe(config) if config else recommended_recipe(images.name, network, len(images.train))
+    base = read_recipe(config) if config else recommended_recipe(images.name, model)
     return base.changed(**{name: getattr(flags, name) for name in flags.model_fields_set})
 
 

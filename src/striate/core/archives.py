@@ -120,9 +120,7 @@ def _destination(archive: Path, member: _Member, folder: Path, limits: ArchiveLi
 def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as container:
         for info in container.infolist():
-            kind = stat.S_IFMT(
-                info.external_attr >> 16
-            )  # the Unix mode; 0 where the archive is not from Unix
+            kind = stat.S_IFMT(info.external_attr >> 16)  # the Unix mode; 0 where the archive is not from Unix
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 yield _Member(info.filename, None, "a link or device")
             elif info.flag_bits & 0x1:

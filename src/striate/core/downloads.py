@@ -84,9 +84,7 @@ def _verify(part: Path, url: str, algorithm: str, expected: str) -> None:
         received = hashlib.file_digest(stream, algorithm).hexdigest()
     if received != expected.lower():
         part.unlink()
-        raise FileError(
-            f"{url} must have the {algorithm} {expected}, got {received}; nothing was kept. {_BY_HAND}"
-        )
+        raise FileError(f"{url} must have the {algorithm} {expected}, got {received}; nothing was kept. {_BY_HAND}")
 
 
 def _safe(url: str) -> str:

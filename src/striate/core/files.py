@@ -33,7 +33,9 @@ def replacing(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise FileError(f"Cannot write to {path.parent}: {error.strerror}. Name another folder with --output.") from error
+        raise FileError(
+            f"Cannot write to {path.parent}: {error.strerror}. Name another folder with --output."
+        ) from error
     aside = Path(name)
     try:
         yield aside

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,13 +28,3 @@ class Finding:
     message: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     fix: str = ""
-
-
-def render_text(findings: Iterable[Finding]) -> str:
-    """Return the findings as plain text, one or two lines each."""
-    lines: list[str] = []
-    for finding in findings:
-        lines.append(f"{finding.severity}: {finding.where}: {finding.message}")
-        if finding.fix:
-            lines.append(f"    {finding.fix}")
-    return "\n".join(lines)

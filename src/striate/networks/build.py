@@ -80,9 +80,7 @@ def build_blueprint(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Mo
     check_fits_in_memory(_on_meta(blueprint, spec))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _construct(blueprint, spec)
-    network.blueprint = blueprint  # type: ignore[assignment]
-    return network
+        return _construct(blueprint, spec)
 
 
 def build_on_meta(model: str, spec: Spec) -> nn.Module:
@@ -119,16 +117,20 @@ def _on_meta(blueprint: Blueprint, spec: Spec) -> nn.Module:
 
 
 def _construct(blueprint: Blueprint, spec: Spec) -> nn.Module:
+    network: nn.Module
     if blueprint.kind == "text":
-        return build_text(blueprint.name, spec.input.shape)
-    if blueprint.kind == "zoo":
-        entry = ZOO.get(blueprint.name)
+        network = build_text(blueprint.name, spec.input.shape)
+    elif blueprint.kind == "zoo":
         _check_options(blueprint)
-        return entry.factory(shape=spec.input.shape, classes=spec.task.classes, **blueprint.options)
-    raise NetworkError(
-        f"The network is your own class {blueprint.name}, which is never imported because a file says so. "
-        "Pass the module: load(path, network=...)."
-    )
+        factory = ZOO.get(blueprint.name).factory
+        network = factory(shape=spec.input.shape, classes=spec.task.classes, **blueprint.options)
+    else:
+        raise NetworkError(
+            f"The network is your own class {blueprint.name}, which is never imported because a file says so. "
+            "Pass the module: load(path, network=...)."
+        )
+    network.blueprint = blueprint  # type: ignore[assignment]
+    return network
 
 
 def _check_options(blueprint: Blueprint) -> None:

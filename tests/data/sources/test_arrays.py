@@ -86,7 +86,10 @@ def test_writeable_memory_is_shared_and_read_only_memory_is_not_written():
         ((GREY, LABELS[:5]), r"labels of train must be one per image, shape \(6,\), got \(5,\)"),
         ((GREY, LABELS / 2), "labels of train must be whole numbers or words, got float64"),
         ((GREY, LABELS * 0), "the arrays must have at least two classes, got only '0'"),
-        ((GREY, [0, 0, 0, 0, 0, 1]), "Class '1' of the arrays must have at least two pictures to train on, got only one"),
+        (
+            (GREY, [0, 0, 0, 0, 0, 1]),
+            "Class '1' of the arrays must have at least two pictures to train on, got only one",
+        ),
         ((GREY,), r"Arrays of train must be a pair \(images, labels\), got 1 parts"),
         (GREY, r"Arrays of train must be a pair \(images, labels\), got ndarray"),
         (None, "got NoneType"),

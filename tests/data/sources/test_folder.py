@@ -123,12 +123,16 @@ def test_the_classes_may_have_another_order(tmp_path):
     images = read(make(tmp_path), class_names=["dog", "cat"])
     assert images.spec.task.class_names == ("dog", "cat")
     assert all(int(one.labels) == int("cat" in one.origins[0]) for one in images.train)
-    with pytest.raises(DataError, match="must have class folders among the 2 of train, got 'cat'. Did you mean 'cats'?"):
+    with pytest.raises(
+        DataError, match=r"must have class folders among the 2 of train, got 'cat'. Did you mean 'cats'?"
+    ):
         read(tmp_path, class_names=["dog", "cats"])
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"must hold pictures in one folder per class \(ROOT/CLASS.*, got an empty folder"):
+    with pytest.raises(
+        DataError, match=r"must hold pictures in one folder per class \(ROOT/CLASS.*, got an empty folder"
+    ):
         read(tmp_path)
     (tmp_path / "cat").mkdir()
     (tmp_path / "dog").mkdir()
@@ -138,12 +142,12 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 def test_pictures_without_class_folders_are_refused(tmp_path):
     picture(tmp_path / "a.png")
-    with pytest.raises(DataError, match="must have one folder per class .* got 1 pictures and no folder"):
+    with pytest.raises(DataError, match=r"must have one folder per class .* got 1 pictures and no folder"):
         read(tmp_path)
 
 
 def test_one_class_is_refused(tmp_path):
-    with pytest.raises(DataError, match="must have at least two classes, got only 'cat'. Add a class of pictures"):
+    with pytest.raises(DataError, match=r"must have at least two classes, got only 'cat'. Add a class of pictures"):
         read(make(tmp_path, ("cat",)))
 
 
@@ -159,7 +163,9 @@ def test_a_class_needs_two_pictures(tmp_path, count, word):
 def test_a_class_that_train_does_not_have_is_refused(tmp_path):
     make(tmp_path / "train")
     make(tmp_path / "test", ("cat", "doge"))
-    with pytest.raises(DataError, match="test must have class folders among the 2 of train, got 'doge'. Did you mean 'dog'"):
+    with pytest.raises(
+        DataError, match=r"test must have class folders among the 2 of train, got 'doge'. Did you mean 'dog'"
+    ):
         read(tmp_path)
 
 
@@ -194,7 +200,10 @@ def test_more_than_memory_is_refused_before_anything_is_read(tmp_path, monkeypat
     make(tmp_path)
     (tmp_path / "cat" / "3.png").write_text("never read")
     monkeypatch.setattr(machine, "available_memory", lambda: 30_000)
-    with pytest.raises(DataError, match=r"The 20 pictures of .* take 34.6 kB at 24×24; 30.0 kB of memory are free. Try a smaller --size"):
+    with pytest.raises(
+        DataError,
+        match=r"The 20 pictures of .* take 34.6 kB at 24×24; 30.0 kB of memory are free. Try a smaller --size",
+    ):
         read(tmp_path)
 
 
@@ -209,5 +218,5 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(DataError, match="Cannot read the folder .*dog: Permission denied. Check its permissions"):
+    with pytest.raises(DataError, match=r"Cannot read the folder .*dog: Permission denied. Check its permissions"):
         read(tmp_path)

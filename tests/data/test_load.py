@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import shutil
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from striate.core.errors import DataError
+from striate.data.load import load_data
+
+
+def make_folder(root: Path) -> Path:
+    for place, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (20, 20), (100 * place, number, 0)).save(root / name / f"{number}.png")
+    return root
+
+
+def test_digits_are_the_embedded_default():
+    images = load_data("digits")
+    assert [len(split) for split in (images.train, images.val, images.test)] == [1294, 144, 359]
+    assert images.spec.input.shape == (1, 8, 8)
+    assert images.held_out
+    assert images.test_held_out
+    assert images.fingerprint == load_data("digits").fingerprint
+    assert images.fingerprint != load_data("digits", seed=1).fingerprint
+    origins = [*images.train.origins, *images.val.origins, *images.test.origins]
+    assert sorted(origins) == sorted(f"train[{number}]" for number in range(1797))
+
+
+def test_the_source_loads_the_same_again(tmp_path):
+    for data in ("digits", make_folder(tmp_path / "pets")):
+        images = load_data(data, size=(12, 10), seed=3)
+        again = load_data(**json.loads(json.dumps(images.source)))
+        assert again.fingerprint == images.fingerprint
+        assert again.spec == images.spec
+        assert torch.equal(again.test.images, images.test.images)
+
+
+def test_size_and_channels_can_be_chosen():
+    images = load_data("digits", size=16, channels=3)
+    assert images.spec.input.shape == images.train.images.shape[1:] == (3, 16, 16)
+    grey = load_data((images.train.images.numpy(), images.train.labels.numpy()), channels=3, size=(8, 16))
+    assert grey.spec.input.shape == (3, 8, 16)
+
+
+def test_arrays_are_data_too():
+    pictures = np.arange(40 * 9, dtype=np.uint8).reshape(40, 3, 3)
+    images = load_data((pictures, np.arange(40) % 2), class_names=["even", "odd"])
+    assert images.spec.task.class_names == ("even", "odd")
+    assert [len(split) for split in (images.train, images.val, images.test)] == [31, 3, 6]
+    assert (images.name, images.source) == ("arrays", None)
+    given = load_data({"train": (pictures, np.arange(40) % 2), "test": (pictures[:4], np.arange(4) % 2)})
+    assert (len(given.test), given.test_held_out) == (4, False)
+
+
+@pytest.mark.parametrize("format", ["zip", "gztar"])
+def test_an_archive_is_extracted_once_into_the_cache(tmp_path, format, cache):
+    make_folder(tmp_path / "content" / "pets")
+    archive = Path(shutil.make_archive(str(tmp_path / "pets"), format, tmp_path / "content"))
+    images = load_data(archive)
+    assert images.name == "pets"
+    assert images.spec.task.class_names == ("cat", "dog")
+    assert all(origin.startswith(str(cache)) for origin in images.train.origins)
+    assert load_data(archive).fingerprint == images.fingerprint
+    assert len(list((cache / "archives").iterdir())) == 1
+
+
+def test_a_built_in_name_comes_before_a_folder_with_a_notice(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "digits")
+    with caplog.at_level(logging.WARNING):
+        assert load_data("digits").name == "digits"
+    assert "'digits' is the built-in data set; for the folder of that name say './digits'" in caplog.text
+    assert load_data("./digits").spec.task.class_names == ("cat", "dog")
+    assert load_data(Path("digits")).spec.task.class_names == ("cat", "dog")
+
+
+def test_hyphens_and_underscores_are_equal(tmp_path):
+    for split in ("train", "t10k"):
+        pictures = np.arange(100, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
+        header = struct.pack(">BBBB3I", 0, 0, 8, 3, 100, 28, 28)
+        (tmp_path / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + pictures.tobytes()))
+        labels = struct.pack(">BBBBI", 0, 0, 8, 1, 100) + bytes(number % 10 for number in range(100))
+        (tmp_path / f"{split}-labels-idx1-ubyte").write_bytes(labels)
+    hyphen, underscore = (load_data(name, data_dir=tmp_path) for name in ("fashion-mnist", "Fashion_MNIST"))
+    assert hyphen.name == underscore.name == "fashion_mnist"
+    assert (hyphen.held_out, hyphen.test_held_out) == (True, False)
+    assert hyphen.fingerprint == underscore.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("fashion-mnits", r"No data set, folder or archive 'fashion-mnits'\. Did you mean 'fashion_mnist'\?"),
+        ("/nowhere/at/all", r"No data set, folder or archive '/nowhere/at/all'\. `striate datasets` lists"),
+        (3, r"Arrays of train must be a pair \(images, labels\), got int"),
+    ],
+)
+def test_no_such_data_is_said(data, sentence):
+    with pytest.raises(DataError, match=sentence):
+        load_data(data)
+
+
+def test_a_file_of_another_kind_or_a_broken_archive_is_refused(tmp_path):
+    (tmp_path / "table.xlsx").touch()
+    with pytest.raises(DataError, match=r"table\.xlsx must be a folder or an archive \(\.zip, .*\), got another file"):
+        load_data(tmp_path / "table.xlsx")
+    (tmp_path / "pets.zip").write_bytes(b"PK but nothing else")
+    with pytest.raises(DataError, match=r"pets\.zip must be a whole \.zip, .*it is damaged or something else"):
+        load_data(tmp_path / "pets.zip")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"size": 0}, "size must be at least 1 pixel, got 0"),
+        ({"channels": 0}, "channels must be 1 for grey or 3 for RGB, got 0"),
+        ({"channels": 4}, "channels must be 1 as the pictures have, or 1 or 3 for grey or RGB, got 4"),
+    ],
+)
+def test_an_impossible_request_is_refused(options, sentence):
+    with pytest.raises(DataError, match=sentence):
+        load_data("digits", **options)
+
+
+def test_the_real_mnist_loads_in_about_a_second(shared):
+    folder = shared("mnist")
+    began = time.process_time()
+    images = load_data("mnist", data_dir=folder)
+    assert time.process_time() - began < 5  # 0.4 s on an idle machine
+    assert [len(split) for split in (images.train, images.val, images.test)] == [55_000, 5_000, 10_000]
+    assert images.spec.input.mean[0] == pytest.approx(0.1307, abs=5e-4)
+    assert images.spec.input.std[0] == pytest.approx(0.3081, abs=5e-4)
+
+
+def test_the_real_clothing_archive_loads(shared):
+    images = load_data(shared("clothing.tar.gz"), size=16)
+    assert [len(split) for split in (images.train, images.val, images.test)] == [1435, 341, 372]
+    assert images.name == "clothing"
+    assert len(images.spec.task.class_names) == 10
+    assert not images.held_out
