@@ -107,6 +107,16 @@ def test_a_run_stopped_anywhere_and_resumed_equals_the_uninterrupted_one(
     assert timeless[0] == timeless[1]
 
 
+def test_the_last_epoch_may_be_cut_short(image_set: st.ImageSet, tmp_path: Path) -> None:
+    run = train(image_set, tmp_path / "run", epochs=1.5)
+    assert run.step == run.total_steps == round(1.5 * run.steps_per_epoch)
+    assert [entry["epoch"] for entry in run.history] == [1, 2]
+    half = train(image_set, tmp_path / "half", epochs=1.5, observers=[StopAt(run.steps_per_epoch + 1)])
+    assert half.interrupted
+    resumed = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "half", progress=False)
+    assert same_weights(run.network, resumed.network)
+
+
 def test_resuming_a_finished_run_changes_nothing(image_set: st.ImageSet, tmp_path: Path) -> None:
     run = train(image_set, tmp_path / "run")
     again = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False)

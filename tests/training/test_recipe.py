@@ -12,13 +12,17 @@ from striate.training.recipe import read_recipe
     ("fields", "message"),
     [
         ({"epoch": 3}, "A recipe has no field 'epoch'. Did you mean 'epochs'?"),
-        ({"epochs": 0}, "epochs must be greater than or equal to 1, got 0."),
+        ({"epochs": 0}, "epochs must be greater than 0, got 0."),
         ({"optimizer": "adam"}, "optimizer must be 'sgd' or 'adamw', got 'adam'."),
         ({"label_smoothing": 1.0}, "label_smoothing must be less than 1, got 1.0."),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan."),
         (
             {"epochs": 3, "phases": (st.Phase(epochs=1), st.Phase(epochs=1))},
             "epochs must be the sum of the phases' epochs (2), got 3.",
+        ),
+        (
+            {"epochs": 2, "phases": (st.Phase(epochs=0.5), st.Phase(epochs=1.5))},
+            "epochs of all phases but the last must be whole numbers.",
         ),
         ({"phases": ({"epochs": 10, "size": 3},)}, "phases.0.size is not a field."),
     ],

@@ -107,7 +107,7 @@ def _plan(images: ImageSet, model: str, recipe: Recipe) -> str:
             f"pictures  {images.name}: {len(images.train):,} to train, {len(images.val):,} to choose by{held_out}, "
             f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
             f"network   {model}: {layers.parameters:,} parameters",
-            f"recipe    {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at "
+            f"recipe    {recipe.epochs:g} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at "
             f"{recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
             f"memory    about {machine.in_words(needed)}",
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import signal
 import threading
@@ -126,11 +127,11 @@ def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: b
             _tell(observers, "on_batch_end", run)
             if run.stop_reason:
                 break
-            if time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+            if time.perf_counter() - saved_at > CHECKPOINT_SECONDS and not run.ends_epoch:
                 checkpoint.save(run, updater, average)
                 saved_at = time.perf_counter()
-        if run.step == (epoch + 1) * run.steps_per_epoch:
-            _end_epoch(run, images, average.network if average else run.network, execution)
+        if run.ends_epoch:
+            _end_epoch(run, images, epoch + 1, average.network if average else run.network, execution)
             _tell(observers, "on_epoch_end", run)
         checkpoint.save(run, updater, average)
         if run.stop_reason:
@@ -188,9 +189,9 @@ def _prepare(run: Run, images: ImageSet) -> None:
 
 def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:
     """Yield (epoch, number of its phase) from where the run stands; nothing where it has ended."""
-    phases = [number for number, phase in enumerate(run.recipe.plan) for _ in range(phase.epochs)]
-    if not run.stop_reason:
-        yield from list(enumerate(phases))[run.epoch :]
+    phases = [number for number, phase in enumerate(run.recipe.plan) for _ in range(math.ceil(phase.epochs))]
+    if not run.stop_reason and not run.finished:
+        yield from list(enumerate(phases[: run.epochs]))[run.epoch :]
 
 
 def _batches_left(
@@ -207,7 +208,7 @@ def _batches_left(
         start_batch=run.step - epoch * run.steps_per_epoch,
         size=(resolution, resolution) if resolution else None,
     )
-    for batch in batches:
+    for batch in itertools.islice(batches, run.total_steps - run.step):
         pictures = augment(
             batch.images, batch.index, epoch=epoch, seed=recipe.seed, flip=recipe.flip, shift=recipe.shift
         )
@@ -215,14 +216,14 @@ def _batches_left(
         yield pictures, batch.labels.to(pictures.device, non_blocking=True)
 
 
-def _end_epoch(run: Run, images: ImageSet, network: nn.Module, execution: Execution) -> None:
+def _end_epoch(run: Run, images: ImageSet, epoch: int, network: nn.Module, execution: Execution) -> None:
     """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
     logits = compute_logits(network, images.val.images, run.spec.input, execution)  # (N, K)
     accuracy = (logits.argmax(1) == images.val.labels).double().mean().item()
     loss = nn.functional.cross_entropy(logits, images.val.labels).item()
     run.history.append(
         {
-            "epoch": run.epoch,
+            "epoch": epoch,
             "step": run.step,
             "seconds": run.train_seconds,
             "learning_rate": run.learning_rate,
@@ -235,11 +236,11 @@ def _end_epoch(run: Run, images: ImageSet, network: nn.Module, execution: Execut
     run.tally = Tally()
     if run.best is None or (accuracy, -loss) > (run.best.accuracy, -run.best.loss):
         state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        run.best = Best(run.epoch, accuracy, loss, state)
+        run.best = Best(epoch, accuracy, loss, state)
     patience, target = run.recipe.early_stopping_epochs, run.recipe.target_error
     if target is not None and 1 - accuracy <= target:
         run.stop(f"the error on val, {1 - accuracy:.2%}, has reached the target of {target:.2%}")
-    elif patience is not None and run.epoch - run.best.epoch >= patience:
+    elif patience is not None and epoch - run.best.epoch >= patience:
         run.stop(f"val has not improved for {patience} epochs")
 
 

@@ -55,7 +55,7 @@ class LogFile(Observer):
 
     def on_epoch_end(self, run: Run) -> None:
         """Add the epoch."""
-        self._say(run, in_one_line(run.history[-1], run.recipe.epochs))
+        self._say(run, in_one_line(run.history[-1], run.epochs))
 
     def on_train_end(self, run: Run) -> None:
         """Say how it ended."""
@@ -99,12 +99,12 @@ class ProgressBar(Observer):
             return
         self._drawn = now
         rate = (run.step - self._first_step) * run.recipe.batch_size / (now - self._began)
-        words = f"epoch {run.epoch + 1}/{run.recipe.epochs}  loss {run.loss:.3f}"
+        words = f"epoch {run.epoch + 1}/{run.epochs}  loss {run.loss:.3f}"
         self._bar.update(self._task, completed=run.step, description=words, rate=rate, refresh=True)
 
     def on_epoch_end(self, run: Run) -> None:
         """Leave a line for the epoch above the bar."""
-        self._console.print(in_one_line(run.history[-1], run.recipe.epochs), highlight=False)
+        self._console.print(in_one_line(run.history[-1], run.epochs), highlight=False)
 
     def on_train_end(self, run: Run) -> None:
         """Take the bar away."""

@@ -83,7 +83,7 @@ def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Opti
     if recipe.optimizer == "sgd":
         nesterov = recipe.momentum > 0
         return torch.optim.SGD(groups, lr=1.0, momentum=recipe.momentum, nesterov=nesterov, fused=True)
-    return torch.optim.AdamW(groups, lr=1.0, betas=(recipe.momentum, 0.999), weight_decay=0.0, fused=True)
+    return torch.optim.AdamW(groups, lr=1.0, betas=(recipe.momentum, recipe.beta2), weight_decay=0.0, fused=True)
 
 
 def _parameter_groups(network: nn.Module, recipe: Recipe, learning: list[nn.Parameter]) -> list[dict[str, Any]]:

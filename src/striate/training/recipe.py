@@ -17,6 +17,7 @@ from striate.data.augment import Flip
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Epochs = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -24,7 +25,7 @@ class Phase(BaseModel):
     """A part of the run: progressive resizing and fine-tuning are phases, not special cases.
 
     Args:
-        epochs: how many.
+        epochs: how many; only the last phase may end within one.
         resolution: height and width in pixels that the pictures are trained at; None for the network's own.
         frozen: stages of the network whose weights stay as they are.
         learning_rates: stage → factor on the learning rate; 1 where a stage is not named.
@@ -32,7 +33,7 @@ class Phase(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: Positive
+    epochs: Epochs
     resolution: Positive | None = None
     frozen: tuple[str, ...] = ()
     learning_rates: dict[str, Rate] = {}
@@ -49,13 +50,16 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: Positive = Field(10, description="Passes over the training pictures.")
+    epochs: Epochs = Field(10, description="Passes over the training pictures; 1.5 ends in the middle of the second.")
     batch_size: Annotated[Positive, Parameter(alias="-b")] = Field(128, description="Pictures per step.")
     optimizer: Annotated[Literal["sgd", "adamw"], Parameter(alias="--opt")] = Field(
         "adamw", description="SGD with Nesterov momentum, or AdamW."
     )
     learning_rate: Annotated[Rate, Parameter(alias="--lr")] = Field(3e-3, description="At the top of the schedule.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Of SGD; the first beta of AdamW.")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.999, description="The second beta of AdamW: short runs do better with less."
+    )
     weight_decay: Rate = Field(
         0.01, description="Decoupled: each step shrinks the weights by learning rate × this. Not norms and biases."
     )
@@ -107,7 +111,9 @@ class Recipe(BaseModel):
     def _phases_make_the_run(self) -> Recipe:
         total = sum(phase.epochs for phase in self.phases)
         if self.phases and total != self.epochs:
-            raise ValueError(f"epochs must be the sum of the phases' epochs ({total}), got {self.epochs}")
+            raise ValueError(f"epochs must be the sum of the phases' epochs ({total:g}), got {self.epochs:g}")
+        if any(phase.epochs % 1 for phase in self.phases[:-1]):
+            raise ValueError("epochs of all phases but the last must be whole numbers")
         return self
 
     @property

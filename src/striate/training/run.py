@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -85,7 +86,12 @@ class Run:
     @property
     def total_steps(self) -> int:
         """Updates in the whole run."""
-        return self.steps_per_epoch * self.recipe.epochs
+        return max(1, round(self.steps_per_epoch * self.recipe.epochs))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in the whole run, a last one that is cut short included."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
 
     @property
     def epoch(self) -> int:
@@ -93,9 +99,14 @@ class Run:
         return self.step // self.steps_per_epoch
 
     @property
+    def ends_epoch(self) -> bool:
+        """Whether the last step was the last one of an epoch."""
+        return self.step % self.steps_per_epoch == 0 or self.finished
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing left to train."""
-        return len(self.history) == self.recipe.epochs
+        return self.step == self.total_steps
 
     @property
     def interrupted(self) -> bool:

@@ -29,7 +29,7 @@ def learning_rate_factor(recipe: Recipe, step: int, total_steps: int) -> float:
         return (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)  # 0 … just under 1
     if recipe.schedule == "step":
-        return recipe.step_factor ** (step * recipe.epochs // total_steps // recipe.step_epochs)
+        return recipe.step_factor ** int(step * recipe.epochs / total_steps / recipe.step_epochs)
     if recipe.schedule == "cosine":
         return (1 + math.cos(math.pi * progress)) / 2
     return 1 - progress if recipe.schedule == "one_cycle" else 1.0
