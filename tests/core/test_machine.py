@@ -49,7 +49,11 @@ def test_the_fastest_is_measured_on_a_copy_without_drawing_and_remembered(
 
     torch.manual_seed(7)
     chosen, seconds = machine.fastest_execution(
-        network, slow_in(slow), precision=None, memory_format=None, key="a"  # type: ignore[arg-type]
+        network,
+        slow_in(slow),
+        precision=None,
+        memory_format=None,
+        key="a",  # type: ignore[arg-type]
     )
     assert chosen == Execution("fp32", fast)  # type: ignore[arg-type]
     assert seconds is not None
@@ -59,7 +63,11 @@ def test_the_fastest_is_measured_on_a_copy_without_drawing_and_remembered(
     assert network.weight.grad is None
 
     remembered, again = machine.fastest_execution(
-        network, slow_in(fast), precision=None, memory_format=None, key="a"  # type: ignore[arg-type]
+        network,
+        slow_in(fast),
+        precision=None,
+        memory_format=None,
+        key="a",  # type: ignore[arg-type]
     )
     assert (remembered, again) == (chosen, seconds)
 
@@ -68,9 +76,7 @@ def test_what_the_user_chose_is_not_measured() -> None:
     def fail(network: nn.Module, execution: Execution) -> None:
         raise AssertionError
 
-    chosen = machine.fastest_execution(
-        nn.Linear(1, 1), fail, precision="bf16", memory_format="contiguous", key="b"
-    )
+    chosen = machine.fastest_execution(nn.Linear(1, 1), fail, precision="bf16", memory_format="contiguous", key="b")
     assert chosen == (Execution("bf16", "contiguous"), None)
 
 

@@ -24,9 +24,7 @@ def test_entries_come_back_in_order(networks: Registry[int]) -> None:
 def test_a_near_miss_is_suggested(networks: Registry[int]) -> None:
     with pytest.raises(NetworkError) as error:
         networks.get("resnet_18")
-    assert str(error.value) == (
-        "No network named 'resnet_18'. Did you mean 'resnet18'? `striate models` lists all."
-    )
+    assert str(error.value) == ("No network named 'resnet_18'. Did you mean 'resnet18'? `striate models` lists all.")
 
 
 def test_a_duplicate_is_an_error(networks: Registry[int]) -> None:

@@ -48,7 +48,9 @@ def test_mistakes_are_named(model: str, message: str) -> None:
 @pytest.mark.parametrize("model", ["fc 900000 relu | fc 900000 relu | fc 10", "feedforward1(hidden=2000000000)"])
 def test_a_network_too_large_for_memory_is_refused_before_it_is_allocated(model: str) -> None:
     free = machine.available_memory()
-    with pytest.raises(st.NetworkError, match=r"parameters, and training them takes about .* TB; .* are free\. Try fewer"):
+    with pytest.raises(
+        st.NetworkError, match=r"parameters, and training them takes about .* TB; .* are free\. Try fewer"
+    ):
         st.build(model, SPEC)
     assert machine.available_memory() > free / 2
 

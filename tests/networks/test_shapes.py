@@ -14,9 +14,7 @@ SMALL = st.integers(1, 6)
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    width=st.integers(1, 20), kernel=SMALL, stride=SMALL, before=st.integers(0, 3), dilation=st.integers(1, 3)
-)
+@given(width=st.integers(1, 20), kernel=SMALL, stride=SMALL, before=st.integers(0, 3), dilation=st.integers(1, 3))
 def test_outputs_and_lost_pixels_are_what_a_walk_finds(
     width: int, kernel: int, stride: int, before: int, dilation: int
 ) -> None:

@@ -64,7 +64,9 @@ def test_temperature_and_several_labels_are_obeyed() -> None:
 
 
 def test_batches_and_modes_do_not_change_the_logits() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(240, 4)).train()
+    network = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(240, 4)
+    ).train()
     network[1].eval()
     images = torch.randint(0, 256, (1100, 1, 12, 10), dtype=torch.uint8)
     logits = compute_logits(network, images, SPEC.input)

@@ -331,9 +331,7 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_to_resume(tmp_path: Path) -> N
     process.kill()
     process.communicate(timeout=60)
     images = make_image_set()
-    run = st.fit(
-        st.build(MODEL, images.spec), images, resume=tmp_path / "run", progress=False, observers=[NextEpoch()]
-    )
+    run = st.fit(st.build(MODEL, images.spec), images, resume=tmp_path / "run", progress=False, observers=[NextEpoch()])
     whole = train(images, tmp_path / "whole", recipe=run.recipe, observers=[StopAt(run.step)])
     assert [e["loss"] for e in whole.history] == [e["loss"] for e in run.history]
     assert same_weights(whole.network, run.network)

@@ -32,7 +32,9 @@ def main(words: list[str] | None = None) -> None:
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         _fail(f"There is no verb {words[0]!r}.{suggest(words[0], VERBS)} `striate --help` lists all.", 2)
     try:
-        status = app(words[0] if words else "")(words, exit_on_error=False, print_error=False, result_action="return_value")
+        status = app(words[0] if words else "")(
+            words, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except KeyboardInterrupt:
         _fail("Interrupted.", 2)
     except BrokenPipeError:
@@ -61,7 +63,10 @@ def _in_words(error: Exception) -> tuple[str, int]:
     if isinstance(error, CycloptsError):
         return f"{_one_line(str(error))} `striate --help` and `striate VERB --help` list what there is.", 2
     if isinstance(error, MemoryError) or "not enough memory" in str(error):
-        return f"The memory of this machine is not enough: {_one_line(str(error))} Try a smaller --batch-size or --size.", 2
+        return (
+            f"The memory of this machine is not enough: {_one_line(str(error))} Try a smaller --batch-size or --size.",
+            2,
+        )
     return f"Unexpected {type(error).__name__}: {_one_line(str(error))} (run again with --debug for the traceback)", 1
 
 

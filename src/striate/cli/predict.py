@@ -73,7 +73,9 @@ def _of_word(word: str) -> list[Path]:
     found = sorted(one for one in inside if one.is_file() and one.suffix.lower() in EXTENSIONS)
     if not found:
         what = "no picture in the folder" if path.is_dir() else "no such picture"
-        raise DataError(f"There is {what} {word!r}. Name a picture, a folder of them, or a pattern such as 'photos/*.jpg'.")
+        raise DataError(
+            f"There is {what} {word!r}. Name a picture, a folder of them, or a pattern such as 'photos/*.jpg'."
+        )
     return found
 
 

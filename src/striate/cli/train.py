@@ -16,13 +16,14 @@ from striate.core.errors import NetworkError, RecipeError
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
-from striate.networks.build import build, build_blueprint, read_model
+from striate.networks import contract
+from striate.networks.build import build, build_blueprint
 from striate.networks.summary import summary
 from striate.training import checkpoint
 from striate.training.fit import fit
 from striate.training.presets import recommended_model, recommended_recipe
 from striate.training.recipe import Recipe, read_recipe
-from striate.training.run import Run
+from striate.training.run import Run, check_free
 
 PREDICTIONS_FILE = "predictions.csv"
 
@@ -57,6 +58,8 @@ def train(
         resume: The folder of a run that was stopped, to go on with.
         config: A recipe.toml to start from; flags change single fields.
     """
+    if output is not None:
+        check_free(output)
     if resume is not None:
         network, images = _stopped(resume, recipe)
         run = fit(network, images, resume=resume)
@@ -64,9 +67,10 @@ def train(
         images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=recipe.seed)
         model = model or recommended_model(images.name)
         chosen = _recipe(recipe, config, images, model)
-        say(_plan(images, model, chosen), json_wanted=json)
         network = build(model, images.spec, seed=chosen.seed)
         print_warnings(network)
+        contract.check(network, images.spec)
+        say(_plan(images, network, model, chosen), json_wanted=json)
         run = fit(network, images, chosen, folder=output)
     if run.interrupted:
         say(f"Stopped at step {run.step}. Go on with: striate train --resume {run.folder}", json_wanted=True)
@@ -92,8 +96,9 @@ def _recipe(flags: Recipe, config: Path | None, images: ImageSet, model: str) ->
     return base.changed(**{name: getattr(flags, name) for name in flags.model_fields_set})
 
 
-def _plan(images: ImageSet, model: str, recipe: Recipe) -> str:
-    layers = summary(model, images.spec)
+def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> str:
+    """Return what is about to happen, or refuse it where it does not fit in memory."""
+    layers = summary(network, images.spec)
     needed, free = layers.training_bytes(recipe.batch_size), machine.available_memory()
     if needed > free:
         raise NetworkError(

@@ -180,9 +180,7 @@ def _computes_in_bf16() -> bool:
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
-def _seconds_of(
-    execution: Execution, network: nn.Module, train_once: Callable[[nn.Module, Execution], None]
-) -> float:
+def _seconds_of(execution: Execution, network: nn.Module, train_once: Callable[[nn.Module, Execution], None]) -> float:
     with torch.random.fork_rng():
         trial = execution.place(copy.deepcopy(network)).train()
         train_once(trial, execution)  # the first pass also plans and allocates

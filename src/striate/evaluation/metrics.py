@@ -128,5 +128,3 @@ def _check_same_classes(classifier: Classifier, split: Split) -> None:
 
 def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:4]) + (f" … ({len(names)})" if len(names) > 4 else "")
-
-

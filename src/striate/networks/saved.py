@@ -198,7 +198,9 @@ def _read_header(path: Path, metadata: dict[str, str]) -> Header:
         content = json.loads(metadata[METADATA_KEY])
         version = content.get("format_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > FORMAT_VERSION:
-            raise FileError(f"{path} was written by a newer striate (format {version}, this one reads {FORMAT_VERSION}).")
+            raise FileError(
+                f"{path} was written by a newer striate (format {version}, this one reads {FORMAT_VERSION})."
+            )
         return Header.model_validate(content)
     except (ValueError, ValidationError) as error:
         raise FileError(f"{path} is a file of striate's but not a saved network. Name a model.safetensors.") from error

@@ -60,7 +60,8 @@ class Summary:
     def __str__(self) -> str:
         lines = [f"{'layer':24} {'kind':18} {'output':>16} {'parameters':>12}"]
         lines += [
-            f"{row.name:24} {row.kind:18} {'×'.join(map(str, row.output)):>16} {row.parameters:>12,}" for row in self.rows
+            f"{row.name:24} {row.kind:18} {'×'.join(map(str, row.output)):>16} {row.parameters:>12,}"
+            for row in self.rows
         ]
         return "\n".join([*lines, f"{self.parameters:,} parameters, {self.trainable:,} of them trainable"])
 

@@ -124,4 +124,6 @@ def _load(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
         with torch.no_grad():
             network.load_state_dict(state)
     except RuntimeError as error:
-        raise FileError(f"The checkpoint in {folder} is of another network. Resume it with the same --model.") from error
+        raise FileError(
+            f"The checkpoint in {folder} is of another network. Resume it with the same --model."
+        ) from error

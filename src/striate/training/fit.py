@@ -77,7 +77,9 @@ def fit(
         TrainingError: the loss is no longer finite.
         FileError: the folder cannot be written, or holds no checkpoint to resume.
     """
-    recipe = Recipe(**checkpoint.read_header(Path(resume)).recipe) if resume else (recipe or Recipe()).changed(**changes)
+    recipe = (
+        Recipe(**checkpoint.read_header(Path(resume)).recipe) if resume else (recipe or Recipe()).changed(**changes)
+    )
     contract.check(network, images.spec)
     machine.keep_buffers()
     run = _start(network, images, recipe)

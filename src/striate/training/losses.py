@@ -23,7 +23,9 @@ def compute_loss(outputs: Tensor | Outputs, labels: Tensor, network: nn.Module, 
         return _of_logits(outputs, labels, recipe)
     weights = getattr(network, "auxiliary", None)
     if not isinstance(weights, Mapping):
-        raise NetworkError("A network that returns Outputs must have `auxiliary`: name of each head → weight of its loss.")
+        raise NetworkError(
+            "A network that returns Outputs must have `auxiliary`: name of each head → weight of its loss."
+        )
     total = _of_logits(outputs.logits, labels, recipe)
     for name, logits in outputs.auxiliary.items():
         total = total + float(weights[name]) * _of_logits(logits, labels, recipe)

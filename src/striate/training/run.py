@@ -136,6 +136,20 @@ class Run:
 INTERRUPTED = "interrupted"
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds a run already, or lies where nothing can be written. Makes nothing.
+
+    Raises:
+        FileError: it cannot be used.
+    """
+    if (folder / MODEL_FILE).exists() or (folder / CHECKPOINT_FILE).exists():
+        raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {folder}.")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR)
+        raise FileError(f"Cannot write to {folder}: {why}. Name another folder with --output.")
+
+
 def run_folder(named: str | Path | None, data: str, network: str, root: Path = Path("runs")) -> Path:
     """Make the folder of a run: the one that was named, else ``<root>/<data>-<network>-<n>`` with the next number.
 
@@ -145,16 +159,12 @@ def run_folder(named: str | Path | None, data: str, network: str, root: Path = P
     try:
         if named is None:
             return _next_folder(root, re.sub(r"[^A-Za-z0-9_.]+", "_", data).strip("_.") or "data", network)
-        folder = Path(named)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        check_free(Path(named))
+        Path(named).mkdir(parents=True, exist_ok=True)
+        return Path(named)
     except OSError as error:
         where = named or root
         raise FileError(f"Cannot write to {where}: {error.strerror}. Name another folder with --output.") from error
-    if (folder / MODEL_FILE).exists() or (folder / CHECKPOINT_FILE).exists():
-        raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {folder}.")
-    return folder
 
 
 def _next_folder(root: Path, data: str, network: str) -> Path:

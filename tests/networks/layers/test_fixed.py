@@ -27,9 +27,7 @@ def test_forward_and_gradient_are_those_of_the_loop(name: str) -> None:
     out = FixedConv(name, 2).double()(images)
     out.backward(torch.tensor(upstream))
     assert images.grad is not None
-    np.testing.assert_allclose(
-        out.detach().numpy(), expected, rtol=1e-6, atol=1e-6
-    )  # 1/9 is rounded to float32
+    np.testing.assert_allclose(out.detach().numpy(), expected, rtol=1e-6, atol=1e-6)  # 1/9 is rounded to float32
     np.testing.assert_allclose(images.grad.numpy(), gradient, rtol=1e-6, atol=1e-6)
 
 

@@ -21,9 +21,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Using padding='same' with even kernel:UserWarning"
-)  # PyTorch's, of its own copy
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")  # PyTorch's, of its own copy
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_matrix_times_the_picture_is_the_convolution(setting: dict[str, Any]) -> None:
     torch.manual_seed(0)

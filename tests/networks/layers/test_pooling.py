@@ -30,9 +30,7 @@ GEOMETRIES = [
 ]
 
 
-def reference(
-    x: Array, window: Size, stride: Size, padding: Size, ceil: bool, pool: Callable[..., float]
-) -> Array:
+def reference(x: Array, window: Size, stride: Size, padding: Size, ceil: bool, pool: Callable[..., float]) -> Array:
     """``pool(values, taps)`` of the real pixels under each window of every map of x: (N, C, …)."""
     sizes = x.shape[2:]
     places = [
@@ -48,18 +46,14 @@ def reference(
                 for tap in itertools.product(*map(range, window))
                 if all(0 <= start + t < size for start, t, size in zip(starts, tap, sizes, strict=True))
             ]
-            values = [
-                x[(*map_index, *(start + t for start, t in zip(starts, tap, strict=True)))] for tap in taps
-            ]
+            values = [x[(*map_index, *(start + t for start, t in zip(starts, tap, strict=True)))] for tap in taps]
             out[(*map_index, *place)] = pool(np.array(values), taps)
     return out
 
 
 def _starts(size: int, window: int, stride: int, padding: int, ceil: bool) -> Iterator[int]:
     start = -padding
-    while start + window <= size + padding or (
-        ceil and start < size and start - stride + window < size + padding
-    ):
+    while start + window <= size + padding or (ceil and start < size and start - stride + window < size + padding):
         yield start
         start += stride
 
@@ -118,9 +112,7 @@ def test_forward_and_gradient_are_those_of_the_loop(
     upstream = random.normal(size=expected.shape)
     out.backward(torch.tensor(upstream))
     assert images.grad is not None
-    np.testing.assert_allclose(
-        images.grad.numpy(), central_differences(loop, x, upstream), rtol=1e-6, atol=1e-8
-    )
+    np.testing.assert_allclose(images.grad.numpy(), central_differences(loop, x, upstream), rtol=1e-6, atol=1e-8)
 
 
 def test_l2_pool_has_gradient_zero_where_its_window_is_zero() -> None:

@@ -76,9 +76,7 @@ def test_the_text_of_a_network_builds_it_again() -> None:
     first = build_text(RESIDUAL, (3, 9, 9))
     torch.manual_seed(0)
     second = build_text(first.text, first.input_shape)
-    for (name, one), (other_name, other) in zip(
-        first.state_dict().items(), second.state_dict().items(), strict=True
-    ):
+    for (name, one), (other_name, other) in zip(first.state_dict().items(), second.state_dict().items(), strict=True):
         assert name == other_name
         assert torch.equal(one, other)
 
@@ -91,9 +89,7 @@ def test_copies_of_a_repeat_are_independent() -> None:
 
 def test_meta_builds_without_memory() -> None:
     with torch.device("meta"):
-        network = build_text(
-            "fixed sobel | blurpool 3 stride 2 | fc 1000000 relu | fc 1000000 selu", (3, 64, 64)
-        )
+        network = build_text("fixed sobel | blurpool 3 stride 2 | fc 1000000 relu | fc 1000000 selu", (3, 64, 64))
     assert all(tensor.is_meta for tensor in network.state_dict().values())
     assert parameters(network) > 10**12
 
@@ -240,9 +236,7 @@ def test_a_network_that_ends_in_maps_is_warned_of() -> None:
         ("fc 1000000 | fc 1000000 | conv 9", (9, 999, 999), "1000000", "a layer must have at most"),
     ],
 )
-def test_what_does_not_fit_is_pointed_at(
-    text: str, shape: tuple[int, ...], pointed_at: str, sentence: str
-) -> None:
+def test_what_does_not_fit_is_pointed_at(text: str, shape: tuple[int, ...], pointed_at: str, sentence: str) -> None:
     with pytest.raises(NetworkTextError) as caught:
         build_text(text, shape)
     error = caught.value
@@ -274,9 +268,7 @@ PIECES = st.sampled_from([
     cut=st.integers(0, 60),
     slip=st.sampled_from(["", " ", "|", "9", "x", "(", "@", "stride", "."]),
 )
-def test_any_text_is_built_or_refused_cleanly(
-    items: list[str], shape: tuple[int, ...], cut: int, slip: str
-) -> None:
+def test_any_text_is_built_or_refused_cleanly(items: list[str], shape: tuple[int, ...], cut: int, slip: str) -> None:
     text = " | ".join(items)
     for attempt in (text, text[:cut] + slip + text[cut:]):
         try:
@@ -289,9 +281,7 @@ def test_any_text_is_built_or_refused_cleanly(
 
 @settings(deadline=None, max_examples=60)
 @given(
-    items=st.lists(
-        PIECES.filter(lambda piece: "999" not in piece and "000" not in piece), min_size=1, max_size=5
-    ),
+    items=st.lists(PIECES.filter(lambda piece: "999" not in piece and "000" not in piece), min_size=1, max_size=5),
     shape=st.sampled_from([(1, 12, 12), (4, 7, 9), (4, 20), (2, 5, 6, 7)]),
 )
 def test_what_is_built_runs_and_leaves_the_planned_shape(items: list[str], shape: tuple[int, ...]) -> None:

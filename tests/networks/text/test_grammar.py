@@ -53,17 +53,13 @@ LAYERS = st.one_of(
     convolutions(),
     POOLS,
     SUFFIX,
-    st.sampled_from(
-        ["gap", "gmp", "adaptive avg 7", "flatten", "fixed sobel", "fc 84 nobias tanh", "fc 10 relu bn"]
-    ),
+    st.sampled_from(["gap", "gmp", "adaptive avg 7", "flatten", "fixed sobel", "fc 84 nobias tanh", "fc 10 relu bn"]),
 )
 
 
 def _networks(items: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     separator = st.sampled_from(["|", " | ", "\n", " # a comment | (\n\n", " |\n"])
-    return st.builds(
-        lambda parts, between: between.join(parts), st.lists(items, min_size=1, max_size=3), separator
-    )
+    return st.builds(lambda parts, between: between.join(parts), st.lists(items, min_size=1, max_size=3), separator)
 
 
 def _nested(items: st.SearchStrategy[str]) -> st.SearchStrategy[str]:

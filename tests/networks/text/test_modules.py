@@ -20,9 +20,7 @@ NUMPY_MODES = {
 }
 
 
-def loops(
-    x: Array, weight: Array, upstream_seed: int, stride: int, dilation: int, groups: int
-) -> tuple[Array, ...]:
+def loops(x: Array, weight: Array, upstream_seed: int, stride: int, dilation: int, groups: int) -> tuple[Array, ...]:
     """The convolution of x: (C, …), padded already; random upstream gradients; those of x and weight."""
     filters, depth, *kernel = weight.shape
     outputs = [(n - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(x.shape[1:], kernel, strict=True)]
@@ -62,9 +60,7 @@ def fold_back(gradient: Array, origins: NDArray[np.int64], pixels: int) -> Array
         ("conv3d 2@3x1x2 pad same", (1, 3, 2, 4)),
     ],
 )
-def test_forward_and_gradients_are_those_of_the_loops(
-    geometry: str, shape: tuple[int, ...], padmode: str
-) -> None:
+def test_forward_and_gradients_are_those_of_the_loops(geometry: str, shape: tuple[int, ...], padmode: str) -> None:
     network = build_text(f"{geometry} padmode {padmode}", shape).double()
     conv = network.head
     assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
@@ -75,9 +71,7 @@ def test_forward_and_gradients_are_those_of_the_loops(
         total = (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size
         pads.append((total // 2, total - total // 2) if word == "same" else (int(word), int(word)))
     mode, *value = padmode.split()
-    constant = (
-        {"constant_values": float(value[0]) if value else 0.0} if NUMPY_MODES[mode] == "constant" else {}
-    )
+    constant = {"constant_values": float(value[0]) if value else 0.0} if NUMPY_MODES[mode] == "constant" else {}
     padded = np.pad(x, pads, mode=NUMPY_MODES[mode], **constant)  # type: ignore[call-overload]
     marker = {"constant_values": -1} if constant else {}
     origins = np.pad(np.arange(x.size).reshape(shape), pads, mode=NUMPY_MODES[mode], **marker)  # type: ignore[call-overload]
@@ -91,9 +85,7 @@ def test_forward_and_gradients_are_those_of_the_loops(
     assert conv.weight.grad is not None
     np.testing.assert_allclose(answer[0].detach().numpy(), out, atol=1e-12)
     np.testing.assert_allclose(conv.weight.grad.numpy(), weight_gradient, atol=1e-12)
-    np.testing.assert_allclose(
-        images.grad.numpy().ravel(), fold_back(x_gradient, origins, x.size), atol=1e-12
-    )
+    np.testing.assert_allclose(images.grad.numpy().ravel(), fold_back(x_gradient, origins, x.size), atol=1e-12)
 
 
 def _pads(geometry: str, axes: int) -> list[str]:
@@ -121,9 +113,7 @@ def _pads(geometry: str, axes: int) -> list[str]:
         ("flatten", (2, 4, 4), nn.Flatten),
     ],
 )
-def test_pytorchs_own_modules_wherever_it_has_them(
-    text: str, shape: tuple[int, ...], kind: type[nn.Module]
-) -> None:
+def test_pytorchs_own_modules_wherever_it_has_them(text: str, shape: tuple[int, ...], kind: type[nn.Module]) -> None:
     network = build_text(text, shape)
     (stage,) = network.stages.values()
     assert type(stage) is kind

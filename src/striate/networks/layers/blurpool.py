@@ -30,9 +30,7 @@ class BlurPool(nn.Module):
 
     weight: Tensor
 
-    def __init__(
-        self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False
-    ) -> None:
+    def __init__(self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False) -> None:
         super().__init__()
         self.windows = sliding(size, stride, padding, ceil)
         self.register_buffer("weight", _binomial(size))  # (1, 1, *size)
@@ -40,18 +38,13 @@ class BlurPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = x.flatten(0, 1).unsqueeze(1)  # (N·C, 1, …): one filter serves all channels
         blurred = self._convolve(maps)
-        if any(
-            window.before or window.overhang(size)
-            for window, size in zip(self.windows, x.shape[2:], strict=True)
-        ):
+        if any(window.before or window.overhang(size) for window, size in zip(self.windows, x.shape[2:], strict=True)):
             blurred = blurred / self._convolve(torch.ones_like(maps[:1]))
         return blurred.view(*x.shape[:2], *blurred.shape[2:])
 
     def _convolve(self, maps: Tensor) -> Tensor:
         stride = tuple(window.stride for window in self.windows)
-        return _CONVOLVE[len(stride)](
-            pad_for(maps, self.windows, 0), self.weight.to(maps.dtype), stride=stride
-        )
+        return _CONVOLVE[len(stride)](pad_for(maps, self.windows, 0), self.weight.to(maps.dtype), stride=stride)
 
 
 def _binomial(size: Size) -> Tensor:

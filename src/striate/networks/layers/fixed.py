@@ -83,9 +83,7 @@ class FixedConv(nn.Module):
     def __init__(self, name: str, channels: int) -> None:
         super().__init__()
         if name not in KERNELS:
-            raise NetworkError(
-                f"No kernel named {name!r}.{suggest(name, KERNELS)} There are: {', '.join(KERNELS)}."
-            )
+            raise NetworkError(f"No kernel named {name!r}.{suggest(name, KERNELS)} There are: {', '.join(KERNELS)}.")
         self.name = name
         self.channels = channels
         kernels = torch.tensor(KERNELS[name], dtype=torch.get_default_dtype()).unsqueeze(1)

@@ -28,9 +28,7 @@ def convolution_matrix(conv: nn.Conv2d, height: int, width: int) -> Tensor:
     pixels = conv.in_channels * height * width
     sources = _source_pixels(conv, height, width)  # (groups, depth · Kh · Kw, positions)
     positions = sources.shape[-1]
-    matrix = weight.new_zeros(
-        filters, positions, pixels + 1
-    )  # the last column collects what is padded with 0
+    matrix = weight.new_zeros(filters, positions, pixels + 1)  # the last column collects what is padded with 0
     for number in range(filters):
         group = number // (filters // conv.groups)
         taps = weight[number].reshape(depth * kernel[0] * kernel[1], 1).expand(-1, positions)

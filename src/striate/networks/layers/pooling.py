@@ -54,9 +54,7 @@ def _window_sum(x: Tensor, over: tuple[Window, ...]) -> Tensor:
 class SumPool(nn.Module):
     """The sum under each window: (N, C, H, W) → (N, C, H', W'), and likewise in 1 and 3 dimensions."""
 
-    def __init__(
-        self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False
-    ) -> None:
+    def __init__(self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False) -> None:
         super().__init__()
         self.windows = sliding(size, stride, padding, ceil)
 
@@ -74,9 +72,7 @@ class L2Pool(nn.Module):
     (2012), section 2.1, with equal weights and p = 2.
     """
 
-    def __init__(
-        self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False
-    ) -> None:
+    def __init__(self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False) -> None:
         super().__init__()
         self.windows = sliding(size, stride, padding, ceil)
 
@@ -94,9 +90,7 @@ class MedianPool(nn.Module):
     Where the window holds an even number of pixels it is the mean of the middle two.
     """
 
-    def __init__(
-        self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False
-    ) -> None:
+    def __init__(self, size: Size, stride: Size | None = None, padding: Size | None = None, ceil: bool = False) -> None:
         super().__init__()
         self.windows = sliding(size, stride, padding, ceil)
 

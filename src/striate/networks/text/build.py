@@ -45,9 +45,7 @@ class TextNetwork(nn.Module):
         findings: warnings made while building.
     """
 
-    def __init__(
-        self, text: str, input_shape: Shape, body: nn.Sequential, findings: tuple[Finding, ...]
-    ) -> None:
+    def __init__(self, text: str, input_shape: Shape, body: nn.Sequential, findings: tuple[Finding, ...]) -> None:
         super().__init__()
         self.text = text
         self.input_shape = input_shape
@@ -100,9 +98,7 @@ def build_text(text: str | NetworkText, shape: Shape) -> TextNetwork:
 
 def _sequence(steps: tuple[Step, ...], after: Suffix | None) -> nn.Sequential:
     """Stages one after the other; ``after`` is the activation that follows the last of them."""
-    stages = (
-        (step.name, _stage(step, met)) for step, met in zip(steps, following(steps, after), strict=True)
-    )
+    stages = ((step.name, _stage(step, met)) for step, met in zip(steps, following(steps, after), strict=True))
     return nn.Sequential(OrderedDict(stages))
 
 
@@ -116,9 +112,7 @@ def _stage(step: Step, after: Suffix | None) -> nn.Module:
             named = modules.convolution(layer, step.before)
             return _with_suffixes(named, layer.suffixes, layer.filters, step, after)
         case FullyConnected() as layer:
-            return _with_suffixes(
-                _fully_connected(layer, step.before), layer.suffixes, layer.features, step, after
-            )
+            return _with_suffixes(_fully_connected(layer, step.before), layer.suffixes, layer.features, step, after)
         case Pool() as layer:
             return modules.pool(layer, step.before)
         case Suffix() as layer:

@@ -78,13 +78,9 @@ class Cursor:
         """Take a size such as ``3`` or ``3x5``."""
         token = self.token
         if token.kind != "size":
-            self.fail(
-                token.span, f"{what} must be a size such as 3 or 3x5, not {self._described()}.", 'Try "3".'
-            )
+            self.fail(token.span, f"{what} must be a size such as 3 or 3x5, not {self._described()}.", 'Try "3".')
         self.take()
-        return tuple(
-            self._bounded(token, part, what, least) for part in token.text.replace("×", "x").split("x")
-        )
+        return tuple(self._bounded(token, part, what, least) for part in token.text.replace("×", "x").split("x"))
 
     def number(self, what: str, least: float = -LIMIT, most: float = LIMIT) -> float:
         """Take a number that may have a sign, a point and an exponent."""

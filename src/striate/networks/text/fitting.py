@@ -37,9 +37,7 @@ def convolution_windows(layer: Convolution, sizes: Sequence[int]) -> tuple[Windo
         pads = [same_padding(size, w.extent, w.stride) for w, size in zip(bare, sizes, strict=True)]
     else:
         pads = [(padding, padding) for padding in layer.padding]
-    return tuple(
-        replace(w, before=before, after=after) for w, (before, after) in zip(bare, pads, strict=True)
-    )
+    return tuple(replace(w, before=before, after=after) for w, (before, after) in zip(bare, pads, strict=True))
 
 
 def pool_windows(layer: Pool, axes: int) -> tuple[Window, ...]:
@@ -75,9 +73,7 @@ def pool_shape(layer: Pool, shape: Shape) -> Shape:
     over = pool_windows(layer, len(sizes))
     for window in over:
         if window.before > window.kernel // 2:
-            sentence = (
-                f"the padding must be at most half of the window of {window.kernel}, not {window.before}."
-            )
+            sentence = f"the padding must be at most half of the window of {window.kernel}, not {window.before}."
             raise Misfit(layer.place.of("pad"), sentence, f'Try "pad {window.kernel // 2}".')
         if layer.kind == "blurpool" and window.kernel > _WIDEST_BLUR:
             raise Misfit(layer.place.of("size"), f"a blur must be at most {_WIDEST_BLUR} wide.", 'Try "3".')
@@ -141,9 +137,7 @@ def _maps(layer: Layer, shape: Shape, wanted: int) -> Shape:
         sentence = f"this layer must follow maps, not {shape[0]} flat features."
         raise Misfit(layer.place.whole, sentence, 'Move it before the first "flatten", "gap" or "fc".')
     if wanted not in (0, found):
-        sentence = (
-            f"this layer slides over {_axes(wanted)}, and what arrives has {_axes(found)}: {times(shape)}."
-        )
+        sentence = f"this layer slides over {_axes(wanted)}, and what arrives has {_axes(found)}: {times(shape)}."
         conv = {1: "conv1d", 2: "conv", 3: "conv3d"}[found]
         fix = f'Try "{conv}".' if isinstance(layer, Convolution) else f"It must have {_axes(found)}."
         raise Misfit(layer.place.whole, sentence, fix)

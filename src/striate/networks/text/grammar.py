@@ -43,12 +43,8 @@ def parse(text: str) -> NetworkText:
         NetworkTextError: the text does not follow the grammar; the message points at the character.
     """
     if len(text) > LONGEST_TEXT:
-        sentence = (
-            f"a network text must have at most {LONGEST_TEXT:,} characters, and this has {len(text):,}."
-        )
-        raise NetworkTextError(
-            text, Span(LONGEST_TEXT, LONGEST_TEXT + 1), sentence, 'Repeat layers by "3x( … )".'
-        )
+        sentence = f"a network text must have at most {LONGEST_TEXT:,} characters, and this has {len(text):,}."
+        raise NetworkTextError(text, Span(LONGEST_TEXT, LONGEST_TEXT + 1), sentence, 'Repeat layers by "3x( … )".')
     return _Parser(Cursor(text)).whole_text()
 
 
@@ -102,9 +98,7 @@ class _Parser:
                 self.cursor.fail(token.span, f"{word!r} does not apply to the layer before it.", "Remove it.")
             fix = suggest(word, layers.WORDS_AFTER).strip() or f"There are: {', '.join(layers.WORDS_AFTER)}."
             self.cursor.fail(token.span, f"there is no property or suffix {word[:40]!r}.", fix)
-        self.cursor.fail(
-            token.span, f"{token.text!r} does not belong here.", 'Separate layers by "|" or a new line.'
-        )
+        self.cursor.fail(token.span, f"{token.text!r} does not belong here.", 'Separate layers by "|" or a new line.')
 
     def item(self) -> Item:
         start = self.cursor.token
@@ -113,9 +107,7 @@ class _Parser:
             label = self.cursor.take().text
             self.cursor.take()
             if label.startswith("_"):
-                self.cursor.fail(
-                    start.span, "a label must begin with a letter.", f'Try "{label.lstrip("_") or "a"}:".'
-                )
+                self.cursor.fail(start.span, "a label must begin with a letter.", f'Try "{label.lstrip("_") or "a"}:".')
         layer = self.layer()
         return Item(layer, label, place=Place(self.cursor.since(start), {"label": start.span}))
 
@@ -126,9 +118,7 @@ class _Parser:
         if token.text in _BRANCHING:
             return self.add() if token.text == "add" else self.concat()
         if token.kind != "word":
-            self.cursor.expected(
-                "a layer", 'Remove what is too much, or write a layer such as "conv 16@3x3 relu".'
-            )
+            self.cursor.expected("a layer", 'Remove what is too much, or write a layer such as "conv 16@3x3 relu".')
         if token.text not in layers.WORDS_FIRST:
             self.unknown(token)
         return layers.layer(self.cursor)
@@ -144,9 +134,7 @@ class _Parser:
                 f"Did you mean '{letters} {word[len(letters) :]}'?",
             )
         if word in layers.WORDS_AFTER:
-            self.cursor.fail(
-                token.span, f"{word!r} belongs to a layer.", "Write it behind one, on the same line."
-            )
+            self.cursor.fail(token.span, f"{word!r} belongs to a layer.", "Write it behind one, on the same line.")
         fix = suggest(word, known).strip() or f"Layers are: {', '.join(known)}."
         self.cursor.fail(token.span, f"there is no layer {word[:40]!r}.", fix)
 
@@ -198,15 +186,11 @@ class _Parser:
         branches = [NetworkText(self.items())]
         while self.cursor.token.text == ";":
             if len(branches) == most:
-                self.cursor.expected(
-                    f'no more than {"one branch" if most == 1 else "two branches"} and then ")"'
-                )
+                self.cursor.expected(f'no more than {"one branch" if most == 1 else "two branches"} and then ")"')
             self.cursor.take()
             branches.append(NetworkText(self.items()))
         if not self.cursor.take_mark(")"):
-            self.cursor.fail(
-                opening.span, "this parenthesis is never closed.", 'Add ")" after its last layer.'
-            )
+            self.cursor.fail(opening.span, "this parenthesis is never closed.", 'Add ")" after its last layer.')
         self.depth -= 1
         return branches
 

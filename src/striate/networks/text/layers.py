@@ -138,9 +138,7 @@ class _Geometry:
                 self.dilation = _axes(cursor, "the dilation", self.axes)
             case "groups":
                 depthwise = cursor.token.text == "depthwise" and bool(cursor.take())
-                self.groups = (
-                    "depthwise" if depthwise else cursor.integer('the number of groups, or "depthwise"')
-                )
+                self.groups = "depthwise" if depthwise else cursor.integer('the number of groups, or "depthwise"')
             case _:
                 self.bias = False
 
@@ -187,9 +185,7 @@ def _fully_connected(cursor: Cursor) -> FullyConnected:
             parts["nobias"] = cursor.take().span
         else:
             taken.append(_suffix(cursor))
-    return FullyConnected(
-        features, "nobias" not in parts, tuple(taken), place=Place(cursor.since(start), parts)
-    )
+    return FullyConnected(features, "nobias" not in parts, tuple(taken), place=Place(cursor.since(start), parts))
 
 
 def _suffix(cursor: Cursor) -> Suffix:

@@ -71,9 +71,7 @@ def _padded(over: Windows, sizes: Sequence[int]) -> Windows | None:
     least = max(window.before for window in over) + 1
     most = min(least + _FARTHEST, min(window.extent for window in over))
     wider = [[replace(window, before=pad, after=pad) for window in over] for pad in range(least, most)]
-    whole = (
-        fixed for fixed in wider if not any(w.room(n) % w.stride for w, n in zip(fixed, sizes, strict=True))
-    )
+    whole = (fixed for fixed in wider if not any(w.room(n) % w.stride for w, n in zip(fixed, sizes, strict=True)))
     return next(whole, None) or next((fixed for fixed in wider if _covers(fixed, sizes)), None)
 
 

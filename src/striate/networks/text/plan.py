@@ -142,8 +142,7 @@ class Planner:
 
     def _concat(self, name: str, layer: Concat, shape: Shape, path: str) -> Step:
         branches = tuple(
-            self.network(branch, shape, f"{path}.branch{number}.")
-            for number, branch in enumerate(layer.branches, 1)
+            self.network(branch, shape, f"{path}.branch{number}.") for number, branch in enumerate(layer.branches, 1)
         )
         afters = [branch[-1].after for branch in branches]
         for number, (branch, after) in enumerate(zip(layer.branches, afters, strict=True), 1):
@@ -165,9 +164,7 @@ class Planner:
             branches.append(self.network(layer.shortcut, shape, f"{path}.shortcut."))
             other = branches[1][-1].after
             if other != after:
-                sentence = (
-                    f"both branches of add must leave the same shape, not {times(after)} and {times(other)}."
-                )
+                sentence = f"both branches of add must leave the same shape, not {times(after)} and {times(other)}."
                 fix = "Leave the second branch out: it is then projected to fit."
                 raise Misfit(_span(layer.shortcut), sentence, fix)
         elif after != shape:
@@ -183,9 +180,7 @@ def _projection(layer: Add, shape: Shape, after: Shape) -> Size:
         strides = [projection_stride(size, wanted) for size, wanted in zip(shape[1:], after[1:], strict=True)]
     found = tuple(stride for stride in strides if stride is not None)
     if len(found) != len(strides):
-        sentence = (
-            f"a strided 1×1 projection must lead from {times(shape)} to {times(after)}, and no stride does."
-        )
+        sentence = f"a strided 1×1 projection must lead from {times(shape)} to {times(after)}, and no stride does."
         raise Misfit(span, sentence, 'Pad the branch (such as "pad same"), or write the second branch out.')
     check_weights(shape[0] * after[0], span)
     return found
@@ -201,9 +196,7 @@ def _names(items: Sequence[Item]) -> list[str]:
         if item.label in labels:
             raise Misfit(span, f"the label {item.label!r} is already used.", f'Try "{item.label}_2:".')
         if hasattr(nn.Sequential, item.label) or item.label == "training":
-            sentence = (
-                f"a label must not be a name that PyTorch's modules use themselves, such as {item.label!r}."
-            )
+            sentence = f"a label must not be a name that PyTorch's modules use themselves, such as {item.label!r}."
             raise Misfit(span, sentence, f'Try "{item.label}_:".')
         labels.add(item.label)
     counts: dict[str, int] = {}

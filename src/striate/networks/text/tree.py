@@ -213,17 +213,7 @@ class Concat(Node):
 
 
 Layer: TypeAlias = (
-    Convolution
-    | Pool
-    | GlobalPool
-    | AdaptivePool
-    | FullyConnected
-    | Flatten
-    | Fixed
-    | Suffix
-    | Repeat
-    | Add
-    | Concat
+    Convolution | Pool | GlobalPool | AdaptivePool | FullyConnected | Flatten | Fixed | Suffix | Repeat | Add | Concat
 )
 
 

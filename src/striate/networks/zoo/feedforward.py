@@ -87,8 +87,6 @@ def feedforward1(*, shape: tuple[int, int, int], classes: int, hidden: int = 300
 @enter(
     "feedforward2", year=1998, title="two hidden layers, 300 and 100 units", paper=_PAPER, shape=(1, 28, 28), classes=10
 )
-def feedforward2(
-    *, shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...] = (300, 100)
-) -> FeedForward:
+def feedforward2(*, shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...] = (300, 100)) -> FeedForward:
     """Two hidden layers; any number of them with ``hidden``."""
     return FeedForward(shape, classes, hidden=hidden)
