@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 
-from trials import report, spread
-
 import striate as st
 from striate.training.presets import recommended_model, recommended_recipe
+from trials import report, spread
 
 SEEDS, SPLITS = range(5), range(5)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
 from tests.cli.conftest import Done, Striate, call, write_pictures
 
 TEXT = "conv 4 relu | gap | fc 2"
@@ -84,7 +83,11 @@ def test_no_such_data(striate: Striate) -> None:
 def test_a_broken_archive(striate: Striate, picture_folder: Path, tmp_path: Path) -> None:
     path = Path(shutil.make_archive(str(tmp_path / "photos"), "gztar", picture_folder.parent, picture_folder.name))
     path.write_bytes(path.read_bytes()[:-500])
-    refused(striate("train", path), "photos.tar.gz must be a whole .zip", "it is damaged or something else. Copy or download it")
+    refused(
+        striate("train", path),
+        "photos.tar.gz must be a whole .zip",
+        "it is damaged or something else. Copy or download it",
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.cli.conftest import Striate
 
 import striate as st
 from striate.training.events import Observer
 from striate.training.recipe import read_recipe
 from striate.training.run import Run
-from tests.cli.conftest import Striate
 
 TEXT = "conv 4 relu | gap | fc 2"
 QUICK = ("--size", "16", "--model", TEXT, "--epochs", "2", "-b", "8")

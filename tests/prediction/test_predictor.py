@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.networks.zoo.test_zoo import make_spec
 from torch import nn
 
 import striate as st
 from striate.core.machine import Execution
 from striate.data.preprocess import normalise
 from striate.prediction.predictor import compute_logits
-from tests.networks.zoo.test_zoo import make_spec
 
 SPEC = make_spec((1, 12, 10), 4)
 

@@ -20,7 +20,8 @@ VERBS = {
 }
 EXAMPLE = """Train, evaluate and predict convolutional networks for pictures.
 
-Begin with `striate train`, which trains on handwritten digits, or `striate train FOLDER` with a folder of pictures per class.
+Begin with `striate train`, which trains on handwritten digits, or `striate train FOLDER` with a folder of pictures
+per class.
 """
 
 

@@ -36,7 +36,7 @@ def print_warnings(network: nn.Module) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """Print a table; the columns named in ``numbers`` are aligned to the right. Nothing is cut where output is a file."""
+    """Print a table, with the columns named in ``numbers`` aligned to the right; in a file, nothing is cut."""
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in headers:

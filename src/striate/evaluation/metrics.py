@@ -104,7 +104,7 @@ def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Score
 
 
 def wilson_interval(correct: int, pictures: int) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion (Wilson, JASA 22, 1927), which stays within 0–1 and honest near both ends."""
+    """Return the 95 % interval of a proportion (Wilson, JASA 22, 1927): within 0–1, and honest near both ends."""
     share, z2 = correct / pictures, _Z95**2
     centre = (share + z2 / (2 * pictures)) / (1 + z2 / pictures)
     half = _Z95 / (1 + z2 / pictures) * math.sqrt(share * (1 - share) / pictures + z2 / (4 * pictures**2))

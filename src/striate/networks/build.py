@@ -134,7 +134,7 @@ def _construct(blueprint: Blueprint, spec: Spec) -> nn.Module:
 
 
 def _check_options(blueprint: Blueprint) -> None:
-    taken = [name for name in inspect.signature(ZOO.get(blueprint.name).factory).parameters]
+    taken = inspect.signature(ZOO.get(blueprint.name).factory).parameters
     own = [name for name in taken if name not in ("shape", "classes")]
     for option in blueprint.options:
         if option not in own:

@@ -70,8 +70,8 @@ def summary(model: str | nn.Module, spec: Spec) -> Summary:
     """Return the layers of a network.
 
     Args:
-        model: a zoo name or a network text, which is laid out without taking memory; or a module, which is run once on an
-            empty picture.
+        model: a zoo name or a network text, which is laid out without taking memory; or a module, which is run once
+            on an empty picture.
         spec: what it takes and what its logits mean.
 
     Raises:

@@ -63,8 +63,8 @@ class Classifier:
         """Label one picture.
 
         Args:
-            picture: a file, its bytes, a Pillow image, or pixels: uint8 (H, W), (H, W, C) as an array, (C, H, W) as a tensor.
-            top: how many classes to name.
+            picture: a file, its bytes, a Pillow image, or pixels: uint8 (H, W), (H, W, C) as an array, (C, H, W) as
+            a tensor. top: how many classes to name.
 
         Raises:
             DataError: not a picture, or one with another number of channels than the network takes.

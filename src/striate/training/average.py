@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class WeightAverage:
     """An exponential moving average of a network's weights and statistics.
 
-    ``average ← d · average + (1 − d) · weights`` after every step, with d = min(decay, (1 + t) / (10 + t)) at step t, so
-    that a short run is not an average of its random start (Polyak & Juditsky 1992 for the idea; the ramp as in
+    ``average ← d · average + (1 − d) · weights`` after every step, with d = min(decay, (1 + t) / (10 + t)) at step
+    t, so that a short run is not an average of its random start (Polyak & Juditsky 1992 for the idea; the ramp as in
     TensorFlow's ``ExponentialMovingAverage``).
 
     Args:

@@ -54,16 +54,16 @@ def fit(
 ) -> Run:
     """Train a network.
 
-    Every choice is made on ``images.val``; ``images.test`` is never touched. The first Ctrl-C finishes the step, saves and
-    returns what there is.
+    Every choice is made on ``images.val``; ``images.test`` is never touched. The first Ctrl-C finishes the step,
+    saves and returns what there is.
 
     Args:
         network: images (N, C, H, W) → logits (N, K); trained in place.
         images: what to learn from.
         recipe: the hyper-parameters; the defaults of `Recipe` where none is given.
         folder: where to write; ``runs/<data>-<network>-<n>`` where none is given.
-        resume: the folder of a run that was stopped: it goes on there, with its own recipe, to the same weights as if it
-            had never stopped.
+        resume: the folder of a run that was stopped: it goes on there, with its own recipe, to the same weights as
+            if it had never stopped.
         observers: are told what happens, see `Observer`.
         progress: whether to show a progress bar, or a line per epoch where there is no terminal.
         changes: fields of the recipe by name, such as ``epochs=5``.

@@ -53,8 +53,8 @@ class Best:
 class Run:
     """A training run.
 
-    ``history`` has one entry per epoch: ``epoch`` (1 for the first), ``step``, ``seconds``, ``learning_rate``, ``loss``,
-    ``accuracy`` (on the training pictures as they were learned), ``val_loss``, ``val_accuracy``.
+    ``history`` has one entry per epoch: ``epoch`` (1 for the first), ``step``, ``seconds``, ``learning_rate``,
+    ``loss``, ``accuracy`` (on the training pictures as they were learned), ``val_loss``, ``val_accuracy``.
 
     Args:
         network: when the run is over, it holds the weights that did best on val.

@@ -14,8 +14,8 @@ name                  hidden units    parameters (28×28, 10 classes)
 ``feedforward2``      300, 100        266,610
 ====================  ==============  ==========
 
-Differences from the paper: ReLU instead of scaled tanh, He initialisation, softmax with cross-entropy instead of squared
-error, 28×28 pictures.
+Differences from the paper: ReLU instead of scaled tanh, He initialisation, softmax with cross-entropy instead of
+squared error, 28×28 pictures.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ output    K classes           10          850                    0 (840 fixed)
 total                                     61,706                 60,000
 ========  ==================  ==========  =====================  ======================
 
-``lenet5`` is the network that goes by that name today. It differs from the paper, which is ``lenet5_paper``: every C3 map sees
-all six S2 maps, subsampling is plain averaging without coefficient, bias or squashing, tanh is not scaled, the output is a fully
-connected layer under softmax instead of Euclidean distances to fixed bitmaps, and Xavier initialisation is used. Both take
-28×28 pictures by padding them to the 32×32 field of the paper.
+``lenet5`` is the network that goes by that name today. It differs from the paper, which is ``lenet5_paper``: every
+C3 map sees all six S2 maps, subsampling is plain averaging without coefficient, bias or squashing, tanh is not
+scaled, the output is a fully connected layer under softmax instead of Euclidean distances to fixed bitmaps, and
+Xavier initialisation is used. Both take 28×28 pictures by padding them to the 32×32 field of the paper.
 
 ``lenet5_paper`` differs from the paper in its loss (the negative distances are trained as logits, by whatever loss the
 recipe names) and in the bitmaps: they are drawn in the manner of the paper's figure 3, not copied from it.

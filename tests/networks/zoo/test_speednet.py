@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.networks.zoo.test_zoo import make_spec
+from torch.nn import functional as F
+
+import striate as st
+from striate.networks.zoo.speednet import SpeedNet
+
+
+def smooth_pictures(count: int = 200, channels: int = 3, side: int = 16) -> torch.Tensor:
+    """Return pictures whose neighbouring pixels resemble each other, as those of photographs do."""
+    noise = torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(0))
+    return F.avg_pool2d(F.pad(noise, (1, 1, 1, 1), mode="reflect"), 3, 1) * 3
+
+
+@pytest.mark.parametrize("patch", [2, 3])
+def test_whitened_patches_vary_as_much_in_every_direction(patch: int) -> None:
+    network = SpeedNet((3, 16, 16), 10, patch=patch)
+    pictures = smooth_pictures()
+    network.prepare(pictures)
+    weight = network.whitening.weight
+    directions = 3 * patch**2
+    assert torch.equal(weight[:directions], -weight[directions:])
+    whitened = F.conv2d(pictures, weight[:directions]).transpose(0, 1).flatten(1).double()  # (directions, places)
+    covariance = whitened @ whitened.T / whitened.shape[1]
+    off_diagonal = covariance - torch.diag(covariance.diag())
+    assert off_diagonal.abs().max() < 1e-3
+    assert covariance.diag().max() < 1 + 1e-3
+    assert covariance.diag().min() > 0.9  # below 1 only by what is added to each variance
+
+
+def test_the_whitening_is_not_learned_and_is_saved() -> None:
+    network = SpeedNet((1, 8, 8), 3)
+    assert not network.whitening.weight.requires_grad
+    assert "whitening.weight" in network.state_dict()
+
+
+def test_prepare_draws_nothing_and_takes_what_it_needs() -> None:
+    network = SpeedNet((3, 16, 16), 10)
+    torch.manual_seed(4)
+    expected = torch.rand(2)
+    torch.manual_seed(4)
+    network.prepare(smooth_pictures())
+    assert torch.equal(torch.rand(2), expected)
+    first = network.whitening.weight.clone()
+    network.prepare(torch.cat([smooth_pictures(1600), 100 * torch.ones(10, 3, 16, 16)]))
+    assert torch.isfinite(network.whitening.weight).all()
+    network.prepare(smooth_pictures())
+    assert torch.equal(network.whitening.weight, first)
+
+
+def test_convolutions_begin_as_the_identity_as_far_as_channels_reach() -> None:
+    network = SpeedNet((3, 16, 16), 10, widths=(32, 64), depth=1, downsample="stride", head="flatten")
+    convolution = network.groups[0][0]  # type: ignore[index]
+    maps = torch.randn(2, 24, 8, 8)
+    passed_on = F.conv2d(maps, convolution.weight, padding=1)
+    assert torch.equal(passed_on[:, :24], maps)
+
+
+@pytest.mark.parametrize("name", ["speednet", "speednet_small"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 14), (3, 32, 32), (1, 28, 28), (3, 50, 40)])
+def test_any_picture_of_8_pixels_and_more(name: str, shape: tuple[int, int, int]) -> None:
+    network = st.build(name, make_spec(shape, 7))
+    assert network(torch.randn(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("speednet", 1_972_768), ("speednet_small", 71_202)])
+def test_parameters_at_the_papers_size(name: str, parameters: int) -> None:
+    shape = (3, 32, 32) if name == "speednet" else (1, 28, 28)
+    network = st.build(name, make_spec(shape, 10))
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_the_logits_are_scaled() -> None:
+    network = SpeedNet((1, 8, 8), 3, logit_scale=1.0).eval()
+    scaled = SpeedNet((1, 8, 8), 3, logit_scale=0.25).eval()
+    scaled.load_state_dict(network.state_dict())
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(scaled(images), network(images) * 0.25)
