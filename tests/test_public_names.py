@@ -22,12 +22,20 @@ def test_every_public_name_works_after_every_submodule_has_been_imported() -> No
 
 
 def test_importing_striate_imports_nothing_heavy() -> None:
-    script = "import sys, striate; print(sorted({'torch', 'numpy', 'PIL', 'pydantic', 'sklearn', 'rich'} & set(sys.modules)))"
+    heavy = {"torch", "numpy", "PIL", "pydantic", "sklearn", "rich"}
+    script = f"import sys, striate; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_command_lines_help_imports_no_torch() -> None:
-    script = "import sys\nfrom striate.cli.app import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    print('torch' in sys.modules)"
+    script = """
+import sys
+from striate.cli.app import main
+try:
+    main(["--help"])
+except SystemExit:
+    print("torch" in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "False"

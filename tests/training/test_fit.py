@@ -299,7 +299,8 @@ import striate as st
 from tests.conftest import make_image_set
 from tests.training.test_fit import MODEL, RECIPE
 images = make_image_set()
-run = st.fit(st.build(MODEL, images.spec), images, RECIPE.changed(epochs=3000, threads=1), folder=sys.argv[2], progress=False)
+recipe = RECIPE.changed(epochs=3000, threads=1)
+run = st.fit(st.build(MODEL, images.spec), images, recipe, folder=sys.argv[2], progress=False)
 print("interrupted" if run.interrupted else "finished", run.step, flush=True)
 """
 

@@ -58,8 +58,8 @@ def check(network: nn.Module, spec: Spec) -> None:
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         got = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise NetworkError(
-            f"The network must return logits (N, {spec.task.classes}), one for each of the {spec.task.classes}
-            classes; " f"for 2 pictures it returned {got}. Its last layer must have {spec.task.classes} outputs."
+            f"The network must return logits (N, {spec.task.classes}), one for each of the {spec.task.classes} "
+            f"classes; for 2 pictures it returned {got}. Its last layer must have {spec.task.classes} outputs."
         )
 
 

@@ -1,4 +1,4 @@
-"""The saved network: one safetensors file that holds weights, how to build the network, its Spec and where it came from."""
+"""The saved network: one safetensors file with the weights, how to build their network, its Spec and its origin."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ EVENTS = ("on_train_begin", "on_batch_end", "on_epoch_end", "on_train_end")
 
 
 class Observer:
-    """Receives the events of a run; the names follow Keras. A method of another name that starts with ``on_`` is an error.
+    """Receives the events of a run, named as in Keras. Another method whose name starts with ``on_`` is an error.
 
     ===================  ============================================================================
     ``on_train_begin``   before the first step; the recipe is resolved

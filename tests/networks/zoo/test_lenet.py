@@ -10,7 +10,10 @@ from torch import nn
 import striate as st
 from striate.networks.zoo.lenet import C3_TABLE, LeNet5, LeNet5Paper, Subsampling, TableConvolution
 
-TEXT = "conv 6@5x5 pad 2 tanh | avgpool 2 | conv 16@5x5 tanh | avgpool 2 | conv 120@5x5 tanh | flatten | fc 84 tanh | fc 10"
+TEXT = (
+    "conv 6@5x5 pad 2 tanh | avgpool 2 | conv 16@5x5 tanh | avgpool 2 | "
+    "conv 120@5x5 tanh | flatten | fc 84 tanh | fc 10"
+)
 
 
 def count(network: nn.Module) -> int:
