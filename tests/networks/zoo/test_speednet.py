@@ -9,6 +9,21 @@ import striate as st
 from striate.networks.zoo.speednet import SpeedNet
 
 
+def make(shape: tuple[int, int, int], classes: int = 10, patch: int = 2, logit_scale: float = 1.0) -> SpeedNet:
+    return SpeedNet(
+        shape,
+        classes,
+        widths=(32, 64),
+        depths=(1, 2),
+        strides=(2, 1),
+        pool=False,
+        patch=patch,
+        whitening_stride=1,
+        head="flatten",
+        logit_scale=logit_scale,
+    )
+
+
 def smooth_pictures(count: int = 200, channels: int = 3, side: int = 16) -> torch.Tensor:
     """Return pictures whose neighbouring pixels resemble each other, as those of photographs do."""
     noise = torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(0))
@@ -17,7 +32,7 @@ def smooth_pictures(count: int = 200, channels: int = 3, side: int = 16) -> torc
 
 @pytest.mark.parametrize("patch", [2, 3])
 def test_whitened_patches_vary_as_much_in_every_direction(patch: int) -> None:
-    network = SpeedNet((3, 16, 16), 10, patch=patch)
+    network = make((3, 16, 16), patch=patch)
     pictures = smooth_pictures()
     network.prepare(pictures)
     weight = network.whitening.weight
@@ -32,13 +47,13 @@ def test_whitened_patches_vary_as_much_in_every_direction(patch: int) -> None:
 
 
 def test_the_whitening_is_not_learned_and_is_saved() -> None:
-    network = SpeedNet((1, 8, 8), 3)
+    network = make((1, 8, 8))
     assert not network.whitening.weight.requires_grad
     assert "whitening.weight" in network.state_dict()
 
 
 def test_prepare_draws_nothing_and_takes_what_it_needs() -> None:
-    network = SpeedNet((3, 16, 16), 10)
+    network = make((3, 16, 16))
     torch.manual_seed(4)
     expected = torch.rand(2)
     torch.manual_seed(4)
@@ -52,7 +67,7 @@ def test_prepare_draws_nothing_and_takes_what_it_needs() -> None:
 
 
 def test_convolutions_begin_as_the_identity_as_far_as_channels_reach() -> None:
-    network = SpeedNet((3, 16, 16), 10, widths=(32, 64), depth=1, downsample="stride", head="flatten")
+    network = make((3, 16, 16))
     convolution = network.groups[0][0]  # type: ignore[index]
     maps = torch.randn(2, 24, 8, 8)
     passed_on = F.conv2d(maps, convolution.weight, padding=1)
@@ -74,8 +89,13 @@ def test_parameters_at_the_papers_size(name: str, parameters: int) -> None:
 
 
 def test_the_logits_are_scaled() -> None:
-    network = SpeedNet((1, 8, 8), 3, logit_scale=1.0).eval()
-    scaled = SpeedNet((1, 8, 8), 3, logit_scale=0.25).eval()
+    network = make((1, 8, 8)).eval()
+    scaled = make((1, 8, 8), logit_scale=0.25).eval()
     scaled.load_state_dict(network.state_dict())
     images = torch.randn(2, 1, 8, 8)
     assert torch.equal(scaled(images), network(images) * 0.25)
+
+
+def test_groups_must_be_described_alike() -> None:
+    with pytest.raises(st.NetworkError, match=r"one number per group, got \(8,\), \(1, 1, 1\), \(2, 2, 1\)"):
+        st.build("speednet_small(widths=(8,))", make_spec((1, 28, 28), 10))

@@ -34,10 +34,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from striate.core.errors import NetworkError
 from striate.networks.zoo.registry import enter
 
 _PAPER = "Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv 2404.00498, 2024"
 _PIXELS_TO_WHITEN_BY = 400_000  # of pictures: hundreds of patches for each of their few directions
+_TINY = 16  # pixels: smaller pictures have none to give away
 _NORM_MOMENTUM = 0.3  # what a batch weighs in the statistics: a run of a few hundred steps has no time for 0.1
 _LEAST_VARIANCE = 5e-4  # added to each variance, so that what is only noise is not blown up (section 3.2)
 
@@ -50,11 +52,12 @@ class SpeedNet(nn.Module):
         shape: (C, H, W) of one picture.
         classes: K.
         widths: filters of each group.
-        depth: convolutions in each group.
+        depths: convolutions of each group.
+        strides: what each group divides height and width by, 1 or 2: its first convolution moves by so many pixels,
+            or is followed by a pool.
+        pool: whether groups take the largest of 2×2 instead of striding.
         patch: side of the whitened patches in pixels.
         whitening_stride: in pixels.
-        downsample: ``pool`` takes the largest of 2×2 after a group's first convolution; ``stride`` moves that
-            convolution by 2, but not in the last group.
         head: ``max`` gives the linear layer the largest value of each map, ``flatten`` all values.
         logit_scale: what the logits are multiplied by.
 
@@ -66,30 +69,31 @@ class SpeedNet(nn.Module):
         shape: tuple[int, int, int],
         classes: int,
         *,
-        widths: tuple[int, ...] = (64, 256, 256),
-        depth: int = 2,
-        patch: int = 2,
-        whitening_stride: int = 1,
-        downsample: Literal["pool", "stride"] = "pool",
-        head: Literal["max", "flatten"] = "max",
-        logit_scale: float = 1 / 9,
+        widths: tuple[int, ...],
+        depths: tuple[int, ...],
+        strides: tuple[int, ...],
+        pool: bool,
+        patch: int,
+        whitening_stride: int,
+        head: Literal["max", "flatten"],
+        logit_scale: float,
     ) -> None:
         super().__init__()
+        if not len(widths) == len(depths) == len(strides):
+            raise NetworkError(
+                f"widths, depths and strides must have one number per group, got {widths}, {depths}, {strides}."
+            )
         channels, height, width = shape
-        directions = channels * patch**2
-        self.whitening = nn.Conv2d(channels, 2 * directions, patch, whitening_stride, padding=patch // 2, bias=False)
+        inputs = 2 * channels * patch**2
+        self.whitening = nn.Conv2d(channels, inputs, patch, whitening_stride, padding=patch // 2, bias=False)
         self.whitening.weight.requires_grad_(False)
         rows, columns = ((side + 2 * (patch // 2) - patch) // whitening_stride + 1 for side in (height, width))
         self.groups = nn.Sequential()
-        inputs = 2 * directions
-        for number, filters in enumerate(widths):
-            shrinks = downsample == "pool" or number < len(widths) - 1
-            self.groups.append(_group(inputs, filters, depth, downsample if shrinks else None))
-            inputs = filters
-            if shrinks:
-                rows, columns = -(-rows // 2), -(-columns // 2)
+        for filters, depth, stride in zip(widths, depths, strides, strict=True):
+            self.groups.append(_group(inputs, filters, depth, stride, pool))
+            inputs, rows, columns = filters, -(-rows // stride), -(-columns // stride)
         self.pool = nn.AdaptiveMaxPool2d(1) if head == "max" else nn.Identity()
-        self.head = nn.Linear(inputs * (1 if head == "max" else rows * columns), classes, bias=False)
+        self.head = nn.Linear(inputs if head == "max" else inputs * rows * columns, classes, bias=False)
         self.logit_scale = logit_scale
 
     @property
@@ -117,24 +121,24 @@ class SpeedNet(nn.Module):
         self.whitening.weight.copy_(torch.cat([filters, -filters]))
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.groups(F.relu(self.whitening(images)))
+        maps = self.groups(F.relu_(self.whitening(images)))  # in place: nothing here is learned
         features = self.pool(maps).flatten(1)
         logits: Tensor = self.head(features) * self.logit_scale
         return logits
 
 
-def _group(inputs: int, filters: int, depth: int, downsample: Literal["pool", "stride"] | None) -> nn.Sequential:
-    """Convolutions with norm and ReLU; the first one makes the maps smaller."""
+def _group(inputs: int, filters: int, depth: int, stride: int, pool: bool) -> nn.Sequential:
+    """Convolutions with norm and ReLU; the first one, or a pool after it, makes the maps smaller."""
     layers: list[nn.Module] = []
     for number in range(depth):
-        stride = 2 if downsample == "stride" and number == 0 else 1
-        convolution = nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False)
+        shrink = stride if number == 0 else 1
+        convolution = nn.Conv2d(inputs, filters, 3, 1 if pool else shrink, padding=1, bias=False)
         with torch.no_grad():
             nn.init.dirac_(convolution.weight[: min(inputs, filters)])
         norm = nn.BatchNorm2d(filters, momentum=_NORM_MOMENTUM)
         norm.weight.requires_grad_(False)
-        pool = [nn.MaxPool2d(2, ceil_mode=True)] if downsample == "pool" and number == 0 else []
-        layers += [convolution, *pool, norm, nn.ReLU(inplace=True)]
+        pooling = [nn.MaxPool2d(shrink, ceil_mode=True)] if pool and shrink > 1 else []
+        layers += [convolution, *pooling, norm, nn.ReLU(inplace=True)]
         inputs = filters
     return nn.Sequential(*layers)
 
@@ -145,10 +149,22 @@ def speednet(
     shape: tuple[int, int, int],
     classes: int,
     widths: tuple[int, ...] = (64, 256, 256),
-    depth: int = 2,
+    depths: tuple[int, ...] = (2, 2, 2),
+    strides: tuple[int, ...] = (2, 2, 2),
 ) -> SpeedNet:
     """Return the network with the paper's sizes."""
-    return SpeedNet(shape, classes, widths=tuple(widths), depth=depth)
+    return SpeedNet(
+        shape,
+        classes,
+        widths=tuple(widths),
+        depths=tuple(depths),
+        strides=tuple(strides),
+        pool=True,
+        patch=2,
+        whitening_stride=1,
+        head="max",
+        logit_scale=1 / 9,
+    )
 
 
 @enter(
@@ -164,17 +180,21 @@ def speednet_small(
     shape: tuple[int, int, int],
     classes: int,
     widths: tuple[int, ...] = (32, 64, 64),
-    depth: int = 1,
+    depths: tuple[int, ...] = (1, 1, 1),
+    strides: tuple[int, ...] | None = None,
+    head: Literal["max", "flatten"] = "flatten",
 ) -> SpeedNet:
-    """Return the network that spends strides where the paper's spends pooling."""
+    """Return the network that strides where the paper's pools; pictures under 16 pixels are halved only once."""
+    tiny = min(shape[1:]) < _TINY
     return SpeedNet(
         shape,
         classes,
         widths=tuple(widths),
-        depth=depth,
+        depths=tuple(depths),
+        strides=tuple(strides or ((1, 2, 1) if tiny else (2, 2, 1))),
+        pool=False,
         patch=3,
-        whitening_stride=2,
-        downsample="stride",
-        head="flatten",
+        whitening_stride=1 if tiny else 2,
+        head=head,
         logit_scale=1.0,
     )

@@ -1,0 +1,66 @@
+"""What the README and the examples say is run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import striate as st
+from tests.cli.conftest import call
+from tests.networks.zoo.test_zoo import make_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "\n".join(fenced("python")).replace("epochs=20", "epochs=2")
+    assert code.count("st.") >= 6
+    exec(compile(code, "README.md", "exec"), {})
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_network_text_of_the_readme_is_lenet_5() -> None:
+    text = next(block for block in fenced("") if block.startswith("conv"))
+    assert st.summary(text, make_spec((1, 28, 28), 10)).parameters == 61_706
+
+
+def test_every_word_of_the_readmes_layer_table_is_understood() -> None:
+    rows = {
+        "conv 4@3x3 stride 2 pad same dilation 2 nobias | conv 4 groups depthwise padmode mirror pad 1 | gap | fc 10",
+        "conv 4 padmode constant 0.5 pad 1 | maxpool 2 | sumpool 2 stride 1 | l2pool 2 | medianpool 2 | gmp | fc 10",
+        "conv 4 bn lrn dropout 0.5 relu | blurpool 2 ceil | adaptive avg 4x4 | flatten | fc 100 maxout 2 | fc 10",
+        "fixed kirsch | fixed sharpen | 2x(conv 8 leaky 0.1) | add(conv 8 pad 1 ; conv 8@1x1) | gap | fc 10",
+        "concat(conv 4 pad 1 ; conv 4@1x1) selu | gap | fc 10 softmax",
+    }
+    for text in rows:
+        assert st.build(text, make_spec((1, 28, 28), 10)) is not None
+
+
+def test_the_verbs_of_the_readme_exist() -> None:
+    verbs = set(re.findall(r"striate (\w+)", "\n".join(fenced("console"))))
+    assert verbs
+    for verb in verbs:
+        assert call(verb, "--help").status == 0
+
+
+def test_the_first_example_ends_with_a_label_and_the_next_step() -> None:
+    script = ROOT / "examples" / "first_classifier.py"
+    done = subprocess.run([sys.executable, script, "--epochs", "2"], capture_output=True, text=True, check=True)
+    assert "1. 1,293 handwritten digits to learn from, 360 kept for the test." in done.stdout
+    assert "digit.png" in done.stdout
+    assert "striate train photos" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_says_what_it_claims(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith('"""')
