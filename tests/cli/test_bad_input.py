@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+import striate as st
 from tests.cli.conftest import Done, Striate, call, write_pictures
+from tests.conftest import make_image_set
 
 TEXT = "conv 4 relu | gap | fc 2"
 
@@ -108,8 +111,9 @@ def test_networks_that_cannot_be_built(
 
 
 def test_a_batch_that_does_not_fit_in_memory(striate: Striate, picture_folder: Path) -> None:
-    words = ("train", picture_folder, "--size", 200, "--model", "conv 900 | conv 900 | gap | fc 2", "-b", 100_000)
-    refused(striate(*words), "Training this network with batches of 100000 takes about", "Try a smaller --batch-size")
+    words = ("train", picture_folder, "--size", 400, "--model", "conv 3000@1x1 | conv 2@1x1 | gap | fc 2")
+    message = "Training this network with batches of 37 takes about"
+    refused(striate(*words), message, "Try smaller batches (--batch-size) or smaller pictures (--size).")
 
 
 @pytest.mark.parametrize(
@@ -119,8 +123,10 @@ def test_a_batch_that_does_not_fit_in_memory(striate: Striate, picture_folder: P
         (("--epochs", "many"), ("epochs must be", "many")),
         (("--lr", "-1"), ("learning_rate must be greater than or equal to 0", "-1")),
         (("--opt", "adam"), ("optimizer must be 'sgd' or 'adamw', got 'adam'",)),
+        (("--epochs", "1e300"), ("epochs must be less than or equal to 1000000",)),
+        (("--threads", "100000"), ("threads must be less than or equal to 1024",)),
+        (("--shift", "16"), ("shift must be less than the 16 pixels of the pictures, got 16.",)),
         (("--config", "none.toml"), ("Cannot read the recipe none.toml: No such file or directory.",)),
-        (("--resume", "nowhere"), ("There is no checkpoint in nowhere.",)),
         (("more",), ("more",)),
     ],
 )
@@ -128,6 +134,10 @@ def test_words_that_mean_nothing(
     striate: Striate, picture_folder: Path, words: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     refused(striate("train", picture_folder, "--size", 16, "--model", TEXT, *words), *parts)
+
+
+def test_nothing_to_resume(striate: Striate) -> None:
+    refused(striate("train", "--resume", "nowhere"), "There is no checkpoint in nowhere. Name the folder of a run")
 
 
 def test_a_misspelt_verb(striate: Striate) -> None:
@@ -143,6 +153,26 @@ def test_an_output_folder_that_cannot_be_written(striate: Striate, picture_folde
     done = striate(*words, "/proc/striate")
     assert done.status == 2
     assert done.err.startswith("striate: Cannot write to /proc/striate: ")
+
+
+def test_other_files_are_not_overwritten(striate: Striate, picture_folder: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/metrics.csv").write_text("mine")
+    words = ("train", picture_folder, "--size", 16, "--model", TEXT, "--output", "mine")
+    refused(striate(*words), "mine must be new or empty, and holds other files.")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("lenet5", "--input", "1x28"), "--input must be channels x height x width, such as 3x224x224, got '1x28'."),
+        (("lenet5", "--input", "1x9999999999x28"), "--input must be channels x height x width"),
+        (("lenet5", "--classes", "-5"), "--classes must be from 1 to 65,535, got -5."),
+        (("lenet5", "--classes", "0"), "--classes must be from 1 to 65,535, got 0."),
+    ],
+)
+def test_sizes_that_mean_nothing(striate: Striate, words: tuple[str, ...], message: str) -> None:
+    refused(striate("summary", *words), message)
 
 
 def test_a_run_is_not_overwritten(striate: Striate, picture_folder: Path, trained: Path) -> None:
@@ -166,10 +196,15 @@ def test_a_saved_file_that_is_truncated_or_of_another_kind(
     refused(striate(verb, "state.safetensors", *more), "is a file of striate's but not a saved network.")
 
 
-def test_colour_pictures_into_a_grey_network(striate: Striate, picture_folder: Path) -> None:
-    words = ("--size", 16, "--channels", 1, "--model", TEXT, "--epochs", 1, "-b", 8, "--output", "grey")
-    assert striate("train", picture_folder, *words).status == 0
-    refused(striate("evaluate", "grey", picture_folder), "The network takes pictures with 1 channel, these have 3.")
+def test_colour_pictures_into_a_grey_network(image_set: st.ImageSet) -> None:
+    """Picture files are made grey; pixels of another number of channels are a mistake."""
+    network = st.build("conv 4 relu | gap | fc 3", image_set.spec)
+    with pytest.raises(st.DataError, match=r"The network takes pictures with 1 channel, this one has 3\."):
+        st.Classifier(network, image_set.spec).predict(np.zeros((8, 8, 3), np.uint8))
+    coloured = make_image_set(channels=3)
+    for use in (lambda: st.evaluate(network, coloured.test), lambda: st.fit(network, coloured, progress=False)):
+        with pytest.raises(st.NetworkError, match=r"The network takes pictures with 1 channel, these have 3\."):
+            use()
 
 
 def test_a_picture_that_is_none(striate: Striate, trained: Path) -> None:

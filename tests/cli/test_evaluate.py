@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from tests.cli.conftest import Striate, write_pictures
 
 
@@ -23,9 +25,28 @@ def test_words_for_people(striate: Striate, trained: Path) -> None:
 
 
 def test_other_pictures_of_the_same_classes(striate: Striate, trained: Path, tmp_path: Path) -> None:
-    done = striate("evaluate", trained / "model.safetensors", write_pictures(tmp_path / "more"), "--json")
+    """They are all scored: the network has learned from none of them."""
+    done = striate("evaluate", trained, write_pictures(tmp_path / "more"), "--json")
     assert done.status == 0, done.err
-    assert done.json["data"] == "more"
+    assert (done.json["data"], done.json["pictures"]) == ("more", 48)
+
+
+def test_its_own_pictures_by_name_are_still_only_its_test_pictures(
+    striate: Striate, trained: Path, picture_folder: Path
+) -> None:
+    own, named = striate("evaluate", trained, "--json"), striate("evaluate", trained, picture_folder, "--json")
+    assert own.out == named.out
+    assert own.json["pictures"] < 48
+
+
+def test_grey_pictures_are_read_as_the_network_takes_them(striate: Striate, trained: Path, tmp_path: Path) -> None:
+    for path in write_pictures(tmp_path / "grey").rglob("*.png"):
+        with Image.open(path) as picture:
+            grey = picture.convert("L")
+        grey.save(path)
+    done = striate("evaluate", trained, tmp_path / "grey", "--json")
+    assert done.status == 0, done.err
+    assert done.json["pictures"] == 48
 
 
 @pytest.mark.parametrize(
@@ -39,7 +60,7 @@ def test_other_pictures_of_the_same_classes(striate: Striate, trained: Path, tmp
         ),
         (
             ("{run}", "digits"),
-            "striate: The classifier knows the classes dark, light, these pictures have 0, 1, 2, 3 … (10). "
+            "striate: The network knows the classes dark, light, these pictures have 0, 1, 2, 3 … (10). "
             "Evaluate it on pictures of its own classes.\n",
         ),
     ],

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Striate
 
 from striate.cli.app import VERBS
 from striate.networks.zoo import ZOO
+from tests.cli.conftest import Striate
 
 
 def test_models_lists_the_zoo(striate: Striate) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
+
 from tests.cli.conftest import Striate
 
 
@@ -27,6 +29,18 @@ def test_words_for_people_and_a_csv(striate: Striate, trained: Path, picture_fol
         rows = list(csv.DictReader(opened))
     assert rows[0]["picture"].endswith("00.png")
     assert rows[0]["label"] in done.out
+
+
+def test_names_are_printed_as_they_are(striate: Striate, trained: Path, picture_folder: Path) -> None:
+    shutil.copy(picture_folder / "dark" / "00.png", "cat[a].png")
+    assert "cat[a].png" in striate("predict", trained, "cat[a].png").out
+
+
+def test_hidden_files_in_a_folder_are_left_out(striate: Striate, trained: Path, picture_folder: Path) -> None:
+    Path("photos").mkdir()
+    shutil.copy(picture_folder / "dark" / "00.png", "photos/seen.png")
+    Path("photos/._seen.png").write_bytes(b"not a picture")
+    assert len(striate("predict", trained, "photos", "--json").json["predictions"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.cli.conftest import Striate
 
 import striate as st
+from striate.training import checkpoint
 from striate.training.events import Observer
 from striate.training.recipe import read_recipe
 from striate.training.run import Run
+from tests.cli.conftest import Striate, write_pictures
 
 TEXT = "conv 4 relu | gap | fc 2"
 QUICK = ("--size", "16", "--model", TEXT, "--epochs", "2", "-b", "8")
@@ -68,6 +69,26 @@ def test_flags_change_the_recipe_and_a_file_is_the_base(striate: Striate, pictur
     assert second.json["test_accuracy"] == first.json["test_accuracy"]
 
 
+def test_a_config_brings_its_seed_and_with_it_its_split(striate: Striate, picture_folder: Path) -> None:
+    first = striate("train", picture_folder, *QUICK, "--seed", "5", "--output", "a", "--json")
+    words = ("--size", "16", "--model", TEXT, "--config", "a/recipe.toml", "--output", "b", "--json")
+    assert striate("train", picture_folder, *words).status == first.status == 0
+    one, other = (checkpoint.read_header(Path(folder)).data for folder in ("a", "b"))
+    assert one == other
+    assert one.source is not None
+    assert one.source["seed"] == 5
+
+
+def test_pictures_that_were_moved_are_named_again(striate: Striate, tmp_path: Path) -> None:
+    photos = write_pictures(tmp_path / "photos")
+    assert striate("train", photos, *QUICK, "--output", "run").status == 0
+    photos.rename(tmp_path / "moved")
+    lost = striate("train", "--resume", "run")
+    assert lost.status == 2
+    assert "photos" in lost.err
+    assert striate("train", tmp_path / "moved", "--resume", "run").status == 0
+
+
 def test_ctrl_c_saves_and_says_how_to_resume(
     striate: Striate, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +118,8 @@ def test_ctrl_c_saves_and_says_how_to_resume(
 
 
 def test_a_resumed_run_keeps_its_recipe(striate: Striate, trained: Path) -> None:
-    done = striate("train", "--resume", trained, "--epochs", "3")
-    assert done.status == 2
-    assert done.err == "striate: A resumed run keeps its own recipe, so --epochs must be left out with --resume.\n"
+    for flag, value in (("--epochs", "3"), ("--model", "lenet5"), ("--output", "other"), ("--size", "9")):
+        done = striate("train", "--resume", trained, flag, value)
+        assert done.status == 2
+        message = f"A resumed run keeps what it began with, so {flag} must be left out with --resume."
+        assert done.err == f"striate: {message}\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +65,21 @@ def test_a_file_with_the_right_checksum_is_kept(address, tmp_path, checksum):
     download(f"{address}/file", path, **checksum)
     assert path.read_bytes() == CONTENT
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_name_and_size_are_said_once_where_nobody_watches(address, tmp_path, capsys):
+    download(f"{address}/file", tmp_path / "file.gz", md5=MD5)
+    captured = capsys.readouterr()
+    assert captured.err == "Downloading file.gz (1.0 MB)\n"
+    assert captured.out == ""
+
+
+def test_on_a_terminal_the_progress_is_said(address, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    download(f"{address}/file", tmp_path / "file.gz", md5=MD5)
+    lines = capsys.readouterr().err.split("\r")
+    assert lines[-1] == "Downloading file.gz (1.0 MB) 100%\x1b[K\n"
+    assert len(lines) <= 3
 
 
 @pytest.mark.parametrize(("name", "status"), [("file", "continues"), ("whole", "starts again")])

@@ -20,6 +20,16 @@ def test_the_cache_is_where_it_is_asked_to_be(tmp_path, monkeypatch):
     assert cache_folder().is_dir()
 
 
+def test_a_cache_that_cannot_be_made_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for place in ("/proc/nope", str(tmp_path / "file"), str(tmp_path / "file" / "inside")):
+        monkeypatch.setenv("STRIATE_CACHE", place)
+        with pytest.raises(
+            FileError, match=f"Cannot make the cache folder {place}: .* Name another with STRIATE_CACHE"
+        ):
+            cache_folder()
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "new" / "notes.txt"
     write_text(path, "first")

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from striate.core.errors import DataError
+from striate.data import assemble
 from striate.data.assemble import from_tensors
 from striate.data.sources.builtin import Labelled
 
@@ -42,6 +43,14 @@ def test_rgb_becomes_grey_as_pillow_does_it(source):
 def test_other_numbers_of_channels_cannot_be_made(source):
     with pytest.raises(DataError, match="channels must be 3 as the pictures have, or 1 or 3 for grey or RGB, got 2"):
         from_tensors(source, name="toy", seed=0, channels=2)
+
+
+def test_in_pieces_the_pictures_are_the_same(source, monkeypatch):
+    whole = from_tensors(source, name="toy", seed=0, size=(7, 5), channels=1)
+    monkeypatch.setattr(assemble, "_VALUES_AT_ONCE", 200)
+    pieces = from_tensors(source, name="toy", seed=0, size=(7, 5), channels=1)
+    assert pieces.fingerprint == whole.fingerprint
+    assert torch.equal(pieces.test.images, whole.test.images)
 
 
 def test_pictures_are_resized(source):

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from striate.core import machine
 from striate.core.errors import DataError, StriateError
 from striate.core.spec import InputSpec
-from striate.data.decode import EXTENSIONS, decode_picture, read_header, read_pictures
+from striate.data.decode import EXTENSIONS, decode_picture, pixels_of, read_header, read_pictures
 
 
 def spec(channels: int = 3, side: int = 32) -> InputSpec:
@@ -111,6 +112,40 @@ def test_exif_orientation_is_applied(orientation, format):
     pixels = decode_picture(data, spec(1, side=500))
     assert pixels.shape == (1, 24, 16)
     assert int((pixels[0].int() - torch.from_numpy(upright).int()).abs().max()) <= 6
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pillow_image_has_the_pixels_of_its_file(mode, channels):
+    grey = gradient().convert("L")
+    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    image = sixteen if mode == "I;16" else (gradient() if mode in ("P", "RGB", "RGBA") else grey).convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(128)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(image, exif=exif)
+    with Image.open(io.BytesIO(data)) as opened:
+        pixels = pixels_of(opened, spec(channels))
+        assert (opened.mode, opened.size) == (mode, (20, 12))
+    assert pixels.shape == (channels, 20, 12)
+    assert torch.equal(pixels, decode_picture(data, spec(channels)))
+    assert torch.equal(pixels_of(image, spec(channels)), decode_picture(encoded(image), spec(channels)))
+
+
+def test_a_pillow_image_that_cannot_be_used_is_refused_in_a_sentence():
+    floats = Image.fromarray(np.zeros((3, 3), dtype=np.float32))
+    with pytest.raises(
+        DataError,
+        match=r"^The picture cannot be used: pictures of mode 'F' are not supported; save it as 8-bit .*RGB\.$",
+    ):
+        pixels_of(floats, spec())
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    with (
+        Image.open(io.BytesIO(encoded(Image.fromarray(noise))[:2000])) as cut,
+        pytest.raises(DataError, match=r"^shoe is (truncated|damaged)"),
+    ):
+        pixels_of(cut, spec(), "shoe")
 
 
 def test_of_an_animation_the_first_frame_is_taken():
@@ -228,6 +263,12 @@ def test_reading_leaves_the_threads_of_pytorch_as_they_were(folder):
     before = torch.get_num_threads()
     read_pictures(sorted(folder.iterdir()), spec(side=8), 2)
     assert torch.get_num_threads() == before
+
+
+def test_more_pictures_than_memory_are_refused_before_any_is_read(monkeypatch):
+    monkeypatch.setattr(machine, "available_system_memory", lambda: 100)
+    with pytest.raises(DataError, match=r"The 2 pictures to be read take 384 bytes at 8×8; .* Read fewer at once"):
+        read_pictures(["never", "read"], spec(side=8))
 
 
 def test_one_unreadable_picture_is_named(folder):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from striate.core import machine
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Spec, TaskSpec
 from striate.data.imageset import ImageSet, Origins, Split
@@ -106,10 +107,31 @@ class Sealed(ImageSet):
         raise AssertionError("test was read")
 
 
-def test_the_fingerprint_is_of_train_alone():
+def test_the_fingerprint_is_of_train_and_val_and_never_of_test():
     fingerprint = Sealed(make_split(), make_split(2), make_split(2), name="toy").fingerprint
     assert len(fingerprint) == 16
-    assert fingerprint == ImageSet(make_split(), make_split(4), make_split(3), name="other").fingerprint
-    changed = make_split()
-    changed.images[0, 0, 0, 0] += 1
-    assert fingerprint != ImageSet(changed, make_split(2), make_split(2), name="toy").fingerprint
+    assert fingerprint == ImageSet(make_split(), make_split(2), make_split(3), name="other").fingerprint
+    pixel, label = make_split(2), make_split(2)
+    pixel.images[0, 0, 0, 0] += 1
+    label.labels[0] = 1
+    renamed = SPEC.model_copy(update={"task": TaskSpec(class_names=("dog", "cat"))})
+    others = [
+        ImageSet(pixel[[0, 1, 1, 1, 1, 1]], make_split(2), make_split(2), name="toy"),
+        ImageSet(make_split(), pixel, make_split(2), name="toy"),
+        ImageSet(make_split(), label, make_split(2), name="toy"),
+        ImageSet(make_split(), make_split(4), make_split(2), name="toy"),
+        ImageSet(make_split(6, renamed), make_split(2, renamed), make_split(2, renamed), name="toy"),
+    ]
+    assert len({fingerprint, *(other.fingerprint for other in others)}) == 6
+
+
+def test_everything_is_the_three_splits_joined(monkeypatch):
+    images = ImageSet(make_split(3), make_split(2), make_split(4), name="toy")
+    joined = images.everything
+    assert joined.images[:, 0, 0, 0].tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 3]
+    assert joined.labels.tolist() == [0, 1, 0, 0, 1, 0, 1, 0, 1]
+    assert joined.origins[3] == "train[0]"
+    assert joined.spec is images.spec
+    monkeypatch.setattr(machine, "available_system_memory", lambda: 53)
+    with pytest.raises(DataError, match="The 9 pictures of toy joined take 54 bytes at 2×3; 53 bytes of memory are"):
+        _ = images.everything

@@ -13,8 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from striate.core.errors import DataError
+from striate.core import machine
+from striate.core.errors import DataError, FileError
+from striate.core.spec import InputSpec
 from striate.data.load import load_data
+
+LIKE = InputSpec(channels=1, height=6, width=9, mean=(0.25,), std=(0.5,), resize="stretch", interpolation="nearest")
 
 
 def make_folder(root: Path) -> Path:
@@ -125,12 +129,76 @@ def test_a_file_of_another_kind_or_a_broken_archive_is_refused(tmp_path):
     [
         ({"size": 0}, "size must be at least 1 pixel, got 0"),
         ({"channels": 0}, "channels must be 1 for grey or 3 for RGB, got 0"),
-        ({"channels": 4}, "channels must be 1 as the pictures have, or 1 or 3 for grey or RGB, got 4"),
+        ({"channels": 4}, "channels must be 1 for grey or 3 for RGB, got 4"),
+        ({"size": 1_000_000}, "size must be at most 65,535 pixels, got 1,000,000. Try a smaller --size"),
+        ({"size": (8, 65_535), "like": LIKE}, "like must be given without size, which it decides. Leave one of"),
+        ({"channels": 1, "resize": "pad", "like": LIKE}, "like must be given without channels and resize, which"),
     ],
 )
 def test_an_impossible_request_is_refused(options, sentence):
     with pytest.raises(DataError, match=sentence):
         load_data("digits", **options)
+
+
+def test_picture_files_are_grey_or_rgb(tmp_path):
+    with pytest.raises(DataError, match=r"^channels must be 1 for grey or 3 for RGB, got 2\.$"):
+        load_data(make_folder(tmp_path), channels=2)
+
+
+def test_rgb_arrays_become_grey_where_asked():
+    colours = np.random.default_rng(0).integers(0, 256, (20, 5, 4, 3), dtype=np.uint8)
+    for pictures in (colours, colours.transpose(0, 3, 1, 2)):
+        assert load_data((pictures, np.arange(20) % 2), channels=1).spec.input.shape == (1, 5, 4)
+
+
+def test_pictures_are_read_as_a_network_takes_them(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 3), dtype=np.uint8)
+    for data in ("digits", make_folder(tmp_path / "pets"), (colours, np.arange(20) % 2)):
+        images = load_data(data, like=LIKE)
+        assert images.spec.input == LIKE
+        assert images.test.images.shape[1:] == LIKE.shape
+    rgb = LIKE.model_copy(update={"channels": 3, "mean": (0.0,) * 3, "std": (1.0,) * 3})
+    images = load_data("digits", like=rgb)
+    assert images.spec.input == rgb
+    again = load_data(**json.loads(json.dumps(images.source)))
+    assert again.spec == images.spec
+    assert again.fingerprint == images.fingerprint
+
+
+def test_more_than_memory_is_refused_before_it_is_taken(monkeypatch):
+    pictures = np.zeros((40, 10, 10), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    with pytest.raises(DataError, match=r"The 1,797 pictures of digits take 7\.7 TB at 65535×65535; .* of memory are"):
+        load_data("digits", size=65_535)
+    monkeypatch.setattr(machine, "available_system_memory", lambda: 3_999)
+    with pytest.raises(DataError, match=r"The 40 pictures of arrays take 4\.0 kB at 10×10; .* Try a smaller --size"):
+        load_data((pictures, labels))
+    monkeypatch.setattr(machine, "available_system_memory", lambda: 0)
+    assert len(load_data(((pictures, labels),) * 3).train) == 40  # nothing is copied, so nothing is needed
+
+
+def test_two_pictures_of_each_class_are_too_few_to_hold_out():
+    pictures, labels = np.zeros((4, 3, 3), dtype=np.uint8), np.array([0, 0, 1, 1])
+    with pytest.raises(
+        DataError, match=r"arrays must have at least three pictures of a class, one each for .* got two at most\. Add"
+    ):
+        load_data((pictures, labels))
+    assert len(load_data(((pictures, labels), (pictures, labels))).val) == 2
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    make_folder(tmp_path / "pets")
+    archive = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets")
+    monkeypatch.setenv("STRIATE_CACHE", "/proc/nope")
+    with pytest.raises(
+        FileError, match=r"Cannot make the cache folder /proc/nope: .*\. Name another with STRIATE_CACHE"
+    ):
+        load_data(archive)
+
+
+def test_a_path_that_is_not_text_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must be valid UTF-8, got '.*pets\\udce9'\. Rename it"):
+        load_data(make_folder(tmp_path / "pets\udce9"))
 
 
 def test_the_real_mnist_loads_in_about_a_second(shared):

@@ -57,11 +57,20 @@ def test_evaluate_scores_a_network_and_a_classifier_alike(image_set: st.ImageSet
     assert by_network.confusion.sum() == len(image_set.test)
 
 
+def test_pictures_are_normalised_as_the_network_was_trained(image_set: st.ImageSet) -> None:
+    network = st.build("fc 3", image_set.spec)
+    pictures = image_set.spec.input.model_copy(update={"mean": (0.9,), "std": (0.01,)})
+    spec = image_set.spec.model_copy(update={"input": pictures})
+    test = image_set.test
+    elsewhere = st.Split(test.images, test.labels, spec, test.origins)
+    assert torch.equal(st.evaluate(network, elsewhere).probability, st.evaluate(network, test).probability)
+
+
 def test_other_classes_channels_and_no_pictures_are_refused(image_set: st.ImageSet) -> None:
     network = st.build("fc 3", image_set.spec)
     task = image_set.spec.task.model_copy(update={"class_names": ("a", "b", "c")})
     other = st.Classifier(network, image_set.spec.model_copy(update={"task": task}))
-    with pytest.raises(st.DataError, match=r"knows the classes a, b, c, these pictures have 0, 1, 2\."):
+    with pytest.raises(st.DataError, match=r"The network knows the classes a, b, c, these pictures have 0, 1, 2\."):
         st.evaluate(other, image_set.test)
     coloured = image_set.spec.model_copy(
         update={"input": image_set.spec.input.model_copy(update={"channels": 3, "mean": (0.5,) * 3, "std": (1.0,) * 3})}

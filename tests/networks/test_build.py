@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.networks.zoo.test_zoo import make_spec
 from torch import nn
 
 import striate as st
 from striate.core import machine
 from striate.networks.build import Blueprint, blueprint_of, build_on_meta, read_model
+from tests.networks.zoo.test_zoo import make_spec
 
 SPEC = make_spec((1, 28, 28), 10)
 
@@ -36,6 +36,12 @@ def test_a_text_file_is_read(tmp_path: Path) -> None:
         ("lenet_5", "No network named 'lenet_5'. Did you mean 'lenet5'? `striate models` lists all."),
         ("feedforward1(hiden=3)", "feedforward1 has no option 'hiden'. Did you mean 'hidden'? It has hidden."),
         ("lenet5(width=3)", "lenet5 has no option 'width'. It has none."),
+        (
+            "feedforward1(hidden='x')",
+            "feedforward1 cannot be built with (hidden='x'): '<' not supported between instances of 'str' and 'int'.",
+        ),
+        ("speednet(widths=5)", "speednet cannot be built with (widths=5): 'int' object is not iterable."),
+        ("none.txt", "Cannot read the network text none.txt: No such file or directory."),
         ("feedforward1(hidden=open)", "Options must be written name=value with plain values, got (hidden=open)."),
     ],
 )
@@ -53,6 +59,19 @@ def test_a_network_too_large_for_memory_is_refused_before_it_is_allocated(model:
     ):
         st.build(model, SPEC)
     assert machine.available_memory() > free / 2
+
+
+def test_maps_too_large_for_memory_are_refused_before_they_are_computed() -> None:
+    with pytest.raises(
+        st.NetworkError, match=r"Training this network with batches of 2 takes about .*smaller pictures"
+    ):
+        st.build("conv 60000@1x1 | conv 2@1x1 | gap | fc 10", make_spec((1, 2000, 2000), 10))
+
+
+def test_a_network_text_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "net.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(st.NetworkError, match=r"Cannot read the network text .*net\.txt: it is not UTF-8 text\."):
+        st.build(str(tmp_path / "net.txt"), SPEC)
 
 
 def test_the_blueprint_builds_it_again() -> None:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.networks.zoo.test_zoo import make_spec
 from torch import nn
 
 import striate as st
 from striate.networks import contract
+from tests.networks.zoo.test_zoo import make_spec
 
 
 def test_a_network_that_keeps_it_is_left_as_it_was() -> None:
@@ -15,9 +15,11 @@ def test_a_network_that_keeps_it_is_left_as_it_was() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    contract.check(network.train(), make_spec((3, 8, 8), 5))
+    network.train()[1].eval()
+    contract.check(network, make_spec((3, 8, 8), 5))
     assert torch.equal(torch.rand(2), expected)
     assert network.training
+    assert not network[1].training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
@@ -29,7 +31,7 @@ def test_a_network_that_keeps_it_is_left_as_it_was() -> None:
             (3, 8, 8),
             r"takes pictures with 1 channel, these have 3\. Load them with channels=1",
         ),
-        (nn.Sequential(nn.Flatten(), nn.Linear(9, 5)), (1, 8, 8), r"cannot take pictures of 1×8×8: "),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 5)), (1, 8, 8), r"cannot take float32 pictures of 1×8×8: "),
         (
             nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
             (1, 8, 8),
@@ -47,3 +49,13 @@ def test_stages_are_the_networks_own_or_its_children() -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     assert list(contract.stages_of(plain)) == ["0", "1"]
     assert list(contract.stages_of(st.build("lenet5", make_spec((1, 28, 28), 10))))[:2] == ["c1", "s2"]
+
+
+def test_only_a_failure_is_laid_on_the_channels() -> None:
+    contract.check(st.build("fixed sobel | conv 4 relu | gap | fc 5", make_spec((1, 8, 8), 5)), make_spec((1, 8, 8), 5))
+
+
+def test_what_a_network_was_built_for_is_remembered() -> None:
+    spec = make_spec((1, 28, 28), 10)
+    assert contract.spec_of(st.build("lenet5", spec)) == spec
+    assert contract.spec_of(nn.Flatten()) is None

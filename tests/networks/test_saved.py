@@ -9,11 +9,11 @@ import pytest
 import safetensors
 import torch
 from safetensors.torch import save_file
-from tests.networks.zoo.test_zoo import make_spec
 from torch import nn
 
 import striate as st
 from striate.networks import saved
+from tests.networks.zoo.test_zoo import make_spec
 
 SPEC = make_spec((1, 28, 28), 10)
 
@@ -80,6 +80,21 @@ def test_ties_are_stored_once_and_a_foreign_module_is_only_filled(tmp_path: Path
     assert torch.equal(again.network(images), network.eval()(images))
 
 
+CHANGES = {
+    "bad version": {"format_version": True},
+    "bad option": {"blueprint": {"kind": "zoo", "name": "feedforward1", "options": {"hidden": "x"}, "grammar": 1}},
+    "bad grammar": {"blueprint": {"kind": "text", "name": "fc 10", "options": {}, "grammar": 99}},
+    "bad alias": {"aliases": {"b": "nothing"}},
+}
+
+
+def change_header(path: Path, changes: dict[str, object]) -> None:
+    with safetensors.safe_open(path, framework="pt") as opened:
+        header = json.loads(opened.metadata()["striate"]) | changes
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={"striate": json.dumps(header)})
+
+
 def bad_file(kind: str, folder: Path) -> Path:
     path = folder / "net.safetensors"
     if kind == "missing":
@@ -98,6 +113,10 @@ def bad_file(kind: str, folder: Path) -> Path:
         save_file({"a": torch.zeros(2)}, path)
     elif kind == "another JSON":
         save_file({"a": torch.zeros(2)}, path, metadata={"striate": "[1, 2]"})
+    elif kind == "deep JSON":
+        save_file({"a": torch.zeros(2)}, path, metadata={"striate": "[" * 200_000})
+    elif kind in CHANGES:
+        change_header(path, CHANGES[kind])
     elif kind == "newer":
         save_file({"a": torch.zeros(2)}, path, metadata={"striate": json.dumps({"format_version": 99})})
     elif kind == "bad name":
@@ -116,12 +135,36 @@ def bad_file(kind: str, folder: Path) -> Path:
         ("weights alone", r"holds weights but not how to build their network: striate did not write it\."),
         ("another JSON", r"is a file of striate's but not a saved network\."),
         ("newer", r"was written by a newer striate \(format 99, this one reads 1\)\."),
+        ("deep JSON", r"is a file of striate's but not a saved network\."),
+        ("bad version", r"is a file of striate's but not a saved network\."),
+        ("bad grammar", r"is a file of striate's but not a saved network\."),
+        ("bad alias", r"says that 'b' is 'nothing', which it does not hold\. It is damaged\."),
         ("bad name", r"holds a tensor named 'a b', which no network of ours has\."),
     ],
 )
 def test_a_bad_file_is_refused_in_one_sentence(kind: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(st.FileError, match=message):
         st.load(bad_file(kind, tmp_path))
+
+
+def test_hostile_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(st.NetworkError, match="feedforward1 cannot be built with"):
+        st.load(bad_file("bad option", tmp_path))
+
+
+def test_a_network_changed_since_it_was_built_is_not_saved_as_the_one_it_was(tmp_path: Path) -> None:
+    network = st.build("feedforward1", SPEC)
+    network.hidden[0][1] = nn.Tanh()  # type: ignore[index, operator]
+    path = st.save(tmp_path / "net.safetensors", network, SPEC)
+    with pytest.raises(st.NetworkError, match=r"your own class .*FeedForward, which is never imported"):
+        st.load(path)
+
+
+def test_weights_of_another_type_are_refused(tmp_path: Path) -> None:
+    network = st.build("fc 10", SPEC)
+    path = st.save(tmp_path / "net.safetensors", network.double(), SPEC)
+    with pytest.raises(st.FileError, match=r"of another shape or type \['body\.fc1\.fc\.bias'"):
+        st.load(path)
 
 
 def test_weights_of_another_network_are_named(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import pytest
 import torch
-from tests.networks.zoo.test_zoo import make_spec
 from torch import nn
 
 import striate as st
+from striate.networks.build import build_on_meta
+from tests.networks.zoo.test_zoo import make_spec
+
+SPEC = make_spec((1, 28, 28), 10)
 
 
 def test_lenet_layer_by_layer() -> None:
-    result = st.summary("lenet5", make_spec((1, 28, 28), 10))
+    result = st.summary(build_on_meta("lenet5", SPEC), SPEC)
     assert [(row.name, row.output, row.parameters) for row in result.rows] == [
         ("c1", (6, 28, 28), 156),
         ("s2", (6, 14, 14), 0),
@@ -34,3 +38,10 @@ def test_a_module_is_left_as_it_was() -> None:
     assert network[3].training
     assert not any(module._forward_hooks for module in network.modules())
     assert torch.isfinite(network(torch.zeros(1, 1, 8, 8))).all()
+
+
+def test_a_network_that_does_not_fit_is_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 10)).train()
+    with pytest.raises(st.NetworkError, match="cannot take a picture of 1×28×28"):
+        st.summary(network, SPEC)
+    assert network.training

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.networks.zoo.test_zoo import make_spec
 from torch import nn
 
 import striate as st
 from striate.core.machine import Execution
 from striate.data.preprocess import normalise
 from striate.prediction.predictor import compute_logits
+from tests.networks.zoo.test_zoo import make_spec
 
 SPEC = make_spec((1, 12, 10), 4)
 
@@ -91,12 +91,46 @@ def test_a_colour_picture_file_is_made_grey_for_a_grey_network(classifier: st.Cl
         (np.zeros((2, 12, 10, 1), np.uint8), r"must be uint8 pixels .* of shape \(2, 12, 10, 1\)"),
         (torch.zeros(12, 10, dtype=torch.uint8), r"must be uint8 pixels .* of shape \(12, 10\)"),
         (b"no picture at all", r"must be a picture .*; its content is something else"),
-        ("none.png", r"There is no picture none\.png|none\.png"),
+        ("none.png", r"Cannot read none\.png: No such file or directory\."),
     ],
 )
 def test_what_is_no_picture_is_refused(classifier: st.Classifier, picture: object, message: str) -> None:
     with pytest.raises(st.DataError, match=message):
         classifier.predict(picture)  # type: ignore[arg-type]
+
+
+def test_a_pillow_image_and_its_file_get_the_same_answer(tmp_path: Path) -> None:
+    spec = make_spec((3, 12, 10), 4)
+    classifier = st.Classifier(st.build("conv 4 relu | fc 4", spec, seed=1), spec)
+    transparent = Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 20, 4), dtype=np.uint8), "RGBA")
+    transparent.save(tmp_path / "transparent.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    transparent.convert("RGB").save(tmp_path / "turned.png", exif=exif)
+    deep = Image.fromarray(np.random.default_rng(2).integers(0, 65536, (30, 20), dtype=np.uint16))
+    deep.save(tmp_path / "deep.png")
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as opened:
+            assert classifier.predict(opened) == classifier.predict(path), path.name
+
+
+def test_probabilities_are_of_uint8_pictures_at_the_networks_size(classifier: st.Classifier) -> None:
+    for images in (torch.rand(1, 1, 12, 10), torch.zeros(1, 1, 12, 11, dtype=torch.uint8)):
+        with pytest.raises(st.DataError, match=r"images must be uint8 of shape \(N, 1, 12, 10\), got "):
+            classifier.probabilities(images)
+
+
+def test_weights_that_are_not_numbers_are_not_hidden() -> None:
+    network = st.build("fc 4", SPEC)
+    torch.nn.init.constant_(next(network.parameters()), float("nan"))
+    with pytest.raises(st.NetworkError, match="answers are not finite numbers"):
+        st.Classifier(network, SPEC).predict(pixels())
+
+
+def test_no_pictures_and_no_classes(classifier: st.Classifier) -> None:
+    assert classifier.predict_many([]) == []
+    with pytest.raises(st.DataError, match="top must be at least 1, got 0"):
+        classifier.predict(pixels(), top=0)
 
 
 def test_a_network_that_does_not_fit_its_spec_is_refused() -> None:

@@ -16,8 +16,21 @@ def test_equals_the_recurrence_and_leaves_the_network_alone() -> None:
             network[1].num_batches_tracked.add_(1)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * network[0].weight.detach()
-        average.update(step)
+        average.update(network, step)
     torch.testing.assert_close(average.network[0].weight, expected)
     assert int(average.network[1].num_batches_tracked) == 5
     assert network[0].weight.requires_grad
     assert not average.network[0].weight.requires_grad
+
+
+def test_a_buffer_that_is_replaced_is_followed() -> None:
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(1))
+
+    network = Counter()
+    average = WeightAverage(network, decay=0.0)
+    network.mean = torch.ones(1)
+    average.update(network, 1)
+    assert average.network.mean.item() == 1.0

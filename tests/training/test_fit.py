@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import make_image_set
 from torch import Tensor, nn
 
 import striate as st
 from striate.networks import contract
 from striate.training.recipe import read_recipe
+from tests.conftest import make_image_set
 
 MODEL = "conv 8@3x3 pad 1 bn relu dropout 0.2 | maxpool 2 | fc 3"
 RECIPE = st.Recipe(epochs=4, batch_size=8, learning_rate=0.02, flip="random", shift=1, average="ema")
@@ -179,6 +179,83 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_that_step(image_set: st.Imag
     resumed = st.fit(network, image_set, resume=tmp_path / "run", progress=False)
     assert resumed.finished
     assert all(tensor.isfinite().all() for tensor in resumed.network.state_dict().values())
+
+
+def test_weights_that_answer_nan_on_val_stop_the_run_too(image_set: st.ImageSet, tmp_path: Path) -> None:
+    recipe = st.Recipe(epochs=3, batch_size=200, optimizer="sgd", learning_rate=1e38, warmup_fraction=0)
+    with pytest.raises(st.TrainingError, match=r"The loss on val became (nan|inf) at step 1 \(epoch 1, batch 1\)"):
+        train(image_set, tmp_path / "run", recipe=recipe)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert "TrainingError" in (tmp_path / "run" / "log.txt").read_text()
+    with pytest.raises(st.TrainingError):  # from the last good state, to the same end
+        st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False)
+
+
+def test_ctrl_c_on_the_step_that_reaches_the_target_does_not_undo_it(image_set: st.ImageSet, tmp_path: Path) -> None:
+    steps = len(image_set.train) // 8
+    run = train(image_set, tmp_path / "run", target_error=1.0, observers=[StopAt(steps)])
+    assert not run.interrupted
+    again = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False)
+    assert again.step == run.step == steps
+
+
+def test_ctrl_c_while_a_resumed_run_begins_is_heard(image_set: st.ImageSet, tmp_path: Path) -> None:
+    class StopAtOnce(st.Observer):
+        def on_train_begin(self, run: st.Run) -> None:
+            run.stop("interrupted")
+
+    train(image_set, tmp_path / "run", observers=[StopAt(3)])
+    run = st.fit(
+        st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False, observers=[StopAtOnce()]
+    )
+    assert run.interrupted
+    assert run.step == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "error", "message"),
+    [
+        (MODEL, {"shift": 8}, st.RecipeError, "shift must be less than the 8 pixels of the pictures, got 8"),
+        (
+            MODEL,
+            {"shift": 5, "epochs": 2, "phases": (st.Phase(epochs=1), st.Phase(epochs=1, resolution=4))},
+            st.RecipeError,
+            "shift must be less than the 4 pixels of the pictures, got 5",
+        ),
+        (
+            "fc 3",
+            {"epochs": 1, "phases": (st.Phase(epochs=1, resolution=4),)},
+            st.NetworkError,
+            "The network cannot be trained on pictures of 4×4",
+        ),
+        (MODEL, {"epochs": 1, "phases": (st.Phase(epochs=1, frozen=("x",)),)}, st.RecipeError, "no stage 'x'"),
+        ("adaptive avg 1x3 | flatten", {}, st.NetworkError, "must have parameters that learn, got none"),
+    ],
+)
+def test_what_would_fail_later_is_refused_before_anything_is_written(
+    image_set: st.ImageSet, tmp_path: Path, model: str, recipe: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train(image_set, tmp_path / "run", model=model, recipe=st.Recipe(**recipe))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_module_in_double_precision_is_refused(image_set: st.ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(st.NetworkError, match=r"cannot take float32 pictures of 1×8×8: .*double"):
+        train(image_set, tmp_path / "run", network=st.build(MODEL, image_set.spec).double())
+
+
+def test_a_resumed_run_takes_no_other_recipe(image_set: st.ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(st.RecipeError, match="keeps its own recipe and folder"):
+        st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path, epochs=3, progress=False)
+
+
+def test_a_folder_with_other_files_is_left_alone(image_set: st.ImageSet, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.csv").write_text("mine")
+    with pytest.raises(st.FileError, match="must be new or empty, and holds other files"):
+        train(image_set, tmp_path / "mine")
+    assert (tmp_path / "mine" / "metrics.csv").read_text() == "mine"
 
 
 def test_stops_at_a_target_error(image_set: st.ImageSet, tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def test_auxiliary_heads_count_with_their_weight() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_head_without_a_weight_is_named() -> None:
+    network = nn.Identity()
+    network.auxiliary = {"aux1": 0.3}  # type: ignore[assignment]
+    outputs = st.Outputs(torch.zeros(1, 2), {"aux2": torch.zeros(1, 2)})
+    with pytest.raises(st.NetworkError, match="must name every auxiliary head of the network, got none named 'aux2'"):
+        compute_loss(outputs, torch.tensor([0]), network, st.Recipe())
+
+
 def test_outputs_without_weights_are_a_mistake_of_the_network() -> None:
     outputs = st.Outputs(torch.zeros(1, 2), {"aux1": torch.zeros(1, 2)})
     with pytest.raises(st.NetworkError, match="must have `auxiliary`"):

@@ -119,6 +119,17 @@ def test_a_networks_own_groups_are_taken() -> None:
     np.testing.assert_allclose(before["head.weight"] - after["head.weight"], 0.01, rtol=1e-4)
 
 
+def test_norms_and_biases_of_any_shape_do_not_decay() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.LayerNorm([2, 4, 4]), nn.Flatten(), nn.Linear(32, 2))
+    updater = Updater(network, st.Recipe(optimizer="sgd", weight_decay=0.5))
+    before = weights(network)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    updater.step(0, 0.1)
+    shrunk = {name for name, value in weights(network).items() if not np.array_equal(value, before[name])}
+    assert shrunk == {"0.weight", "3.weight"}
+
+
 def test_an_unknown_stage_is_named() -> None:
     recipe = st.Recipe(epochs=1, phases=(st.Phase(epochs=1, frozen=("boddy",)),))
     with pytest.raises(st.RecipeError, match=r"no stage 'boddy'\. Did you mean 'body'\? Its stages are body, head\."):

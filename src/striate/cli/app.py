@@ -63,7 +63,7 @@ def _in_words(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_status
     if isinstance(error, CycloptsError):
         return f"{_one_line(str(error))} `striate --help` and `striate VERB --help` list what there is.", 2
-    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return (
             f"The memory of this machine is not enough: {_one_line(str(error))} Try a smaller --batch-size or --size.",
             2,

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from striate.cli.output import Json, print_json, print_table, say
-from striate.core.errors import DataError
+from striate.core.errors import DataError, FileError
+from striate.core.spec import InputSpec
+from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score
 from striate.evaluation.metrics import evaluate as score_network
@@ -27,13 +29,12 @@ def evaluate(run: Path, data: str | None = None, /, *, data_dir: Path | None = N
 
     Args:
         run: The folder of a run, or a saved network.
-        data: The pictures. Default: the data set that it was trained on.
+        data: The pictures. Default: the test pictures of the data set that it was trained on.
         data_dir: Where the files of a named data set are.
     """
     loaded = saved.load(run)
-    source: dict[str, Any] = _source(run) if data is None else {"data": data, "data_dir": data_dir}
-    images = load_data(**{**source, "size": (loaded.spec.input.height, loaded.spec.input.width)})
-    score = score_network(Classifier(loaded.network, loaded.spec), images.test)
+    images, chosen = _pictures(run, data, data_dir, loaded.spec.input)
+    score = score_network(Classifier(loaded.network, loaded.spec), chosen)
     if json:
         print_json(_as_json(score, loaded.header.blueprint.short_name, images.name))
         return 0
@@ -47,12 +48,38 @@ def evaluate(run: Path, data: str | None = None, /, *, data_dir: Path | None = N
     return 0
 
 
-def _source(run: Path) -> dict[str, Any]:
-    """Return how the pictures that a run was trained on are loaded again."""
-    source = checkpoint.read_header(run).data["source"] if run.is_dir() else None
-    if source is None:
+def _pictures(run: Path, data: str | None, data_dir: Path | None, pictures: InputSpec) -> tuple[ImageSet, Split]:
+    """Return a data set, and those of its pictures that the network has not learned from.
+
+    They are the run's own test pictures where it was trained on this data; else the test pictures that the data comes
+    with, or all pictures where it comes with none.
+    """
+    own = checkpoint.read_header(run).data.source if run.is_dir() else None
+    if data is None and own is None:
         raise DataError(f"{run} does not say what it was trained on. Name the pictures: striate evaluate {run} DATA.")
-    return dict(source)
+    if data is None and data_dir is not None:
+        raise DataError("--data-dir goes with the name of a data set: striate evaluate RUN DATA --data-dir FOLDER.")
+    if data is None:
+        images = load_again(run, own)
+        return images, images.test
+    images = load_data(data, data_dir=data_dir, like=pictures)
+    if own is not None and images.source is not None and own["data"] == images.source["data"]:
+        images = load_again(run, own)
+        return images, images.test
+    return images, images.everything if images.test_held_out else images.test
+
+
+def load_again(run: Path, source: dict[str, Any] | None, **changes: Any) -> ImageSet:
+    """Load the pictures of a run as they were loaded when it began.
+
+    Raises:
+        DataError: they are not there any more.
+        FileError: the run does not say how.
+    """
+    try:
+        return load_data(**{**(source or {}), **changes})
+    except TypeError as error:
+        raise FileError(f"{run} does not say how to load its pictures: {error}. Name the pictures.") from error
 
 
 def _as_json(score: Score, network: str, data: str) -> dict[str, object]:

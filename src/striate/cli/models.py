@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from striate.cli.output import Json, print_json, print_table
 from striate.core.spec import InputSpec, Spec, TaskSpec
+from striate.networks.build import build_on_meta
 from striate.networks.summary import summary
 from striate.networks.zoo import ZOO, ZooEntry
 
@@ -17,7 +18,10 @@ def models(*, json: Json = False) -> int:
 
     """
     entries = {name: ZOO.get(name) for name in ZOO}
-    parameters = {name: summary(name, paper_spec(entry)).parameters for name, entry in entries.items()}
+    parameters = {
+        name: summary(build_on_meta(name, paper_spec(entry)), paper_spec(entry)).parameters
+        for name, entry in entries.items()
+    }
     if json:
         print_json({"models": [_as_json(name, entries[name], parameters[name]) for name in entries]})
         return 0

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from striate.networks.build import blueprint_of
@@ -42,5 +43,5 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
     for header in headers:
         table.add_column(header, justify="right" if header in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a name may hold what rich would take for markup
     console.print(table)

@@ -70,7 +70,7 @@ def _of_word(word: str) -> list[Path]:
     if path.is_file():
         return [path]
     inside = path.rglob("*") if path.is_dir() else map(Path, glob.glob(word, recursive=True))
-    found = sorted(one for one in inside if one.is_file() and one.suffix.lower() in EXTENSIONS)
+    found = sorted(one for one in inside if one.is_file() and one.suffix.lower() in EXTENSIONS and one.name[0] != ".")
     if not found:
         what = "no picture in the folder" if path.is_dir() else "no such picture"
         raise DataError(

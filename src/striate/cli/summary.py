@@ -17,6 +17,7 @@ from striate.networks.build import build_on_meta, read_model
 from striate.networks.summary import summary as summarise
 from striate.networks.zoo import ZOO
 
+LARGEST = 65_535
 TEXT_INPUT, TEXT_CLASSES = "1x28x28", 10  # what a text is laid out for when nobody says
 
 
@@ -54,6 +55,8 @@ def summary(model: str, /, *, input: str | None = None, classes: int | None = No
 
 def _network(model: str, input_words: str | None, classes: int | None) -> tuple[nn.Module, Spec]:
     if Path(model).is_dir() or model.endswith(".safetensors"):
+        if input_words or classes:
+            raise NetworkError("A saved network has its own input and classes: leave --input and --classes out.")
         loaded = saved.load(model)
         return loaded.network, loaded.spec
     blueprint = read_model(model)
@@ -62,14 +65,18 @@ def _network(model: str, input_words: str | None, classes: int | None) -> tuple[
         spec = paper_spec(entry)
     else:
         default = "x".join(map(str, entry.shape)) if entry else TEXT_INPUT
-        spec = _spec(input_words or default, classes or (entry.classes if entry else TEXT_CLASSES))
+        usual = entry.classes if entry else TEXT_CLASSES
+        spec = _spec(input_words or default, usual if classes is None else classes)
     return build_on_meta(model, spec), spec
 
 
 def _spec(words: str, classes: int) -> Spec:
     match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", words)
-    if match is None or "0" in match.groups():
+    sizes = [int(number) for number in match.groups()] if match else []
+    if not sizes or not all(1 <= size <= LARGEST for size in sizes):
         raise NetworkError(f"--input must be channels x height x width, such as 3x224x224, got {words!r}.")
-    channels, height, width = (int(number) for number in match.groups())
+    if not 1 <= classes <= LARGEST:
+        raise NetworkError(f"--classes must be from 1 to {LARGEST:,}, got {classes}.")
+    channels, height, width = sizes
     pictures = InputSpec(channels=channels, height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels)
     return Spec(input=pictures, task=TaskSpec(class_names=tuple(str(number) for number in range(classes))))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, final
 
 from cyclopts import Parameter
 from torch import nn
 
+from striate.cli.evaluate import load_again
 from striate.cli.output import Json, print_json, print_warnings, say
 from striate.core import files, machine
-from striate.core.errors import NetworkError, RecipeError
+from striate.core.errors import FileError, RecipeError
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
-from striate.networks import contract
-from striate.networks.build import build, build_blueprint
-from striate.networks.summary import summary
+from striate.networks.build import build, build_blueprint, check_fits_in_memory
 from striate.training import checkpoint
+from striate.training.events import Observer
 from striate.training.fit import fit
 from striate.training.presets import recommended_model, recommended_recipe
 from striate.training.recipe import Recipe, read_recipe
@@ -61,50 +62,62 @@ def train(
     if output is not None:
         check_free(output)
     if resume is not None:
-        network, images = _stopped(resume, recipe)
+        _check_left_out(recipe, model=model, size=size, channels=channels, output=output, config=config)
+        network, images = _stopped(resume, data, data_dir)
         run = fit(network, images, resume=resume)
     else:
-        images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=recipe.seed)
+        base = read_recipe(config) if config else None
+        seed = recipe.seed if base is None or "seed" in recipe.model_fields_set else base.seed
+        images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=seed)
         model = model or recommended_model(images.name)
-        chosen = _recipe(recipe, config, images, model)
+        base = base or recommended_recipe(images.name, model)
+        chosen = base.changed(**{name: getattr(recipe, name) for name in recipe.model_fields_set})
         network = build(model, images.spec, seed=chosen.seed)
         print_warnings(network)
-        contract.check(network, images.spec)
-        say(_plan(images, network, model, chosen), json_wanted=json)
-        run = fit(network, images, chosen, folder=output)
+        plan = SayFirst(_plan(images, network, model, chosen), json)
+        run = fit(network, images, chosen, folder=output, observers=[plan])
     if run.interrupted:
-        say(f"Stopped at step {run.step}. Go on with: striate train --resume {run.folder}", json_wanted=True)
+        resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
+        say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)
         return 2
     _report(run, evaluate(run.network, images.test), images.test, json)
     return 0
 
 
-def _stopped(folder: Path, recipe: Recipe) -> tuple[nn.Module, ImageSet]:
-    """Return the network and the pictures of a run that was stopped."""
-    if recipe.model_fields_set:
-        name = sorted(recipe.model_fields_set)[0].replace("_", "-")
-        raise RecipeError(f"A resumed run keeps its own recipe, so --{name} must be left out with --resume.")
+@final
+class SayFirst(Observer):
+    """Prints words when training begins: by then, everything that could be refused has been."""
+
+    def __init__(self, words: str, json_wanted: bool) -> None:
+        self._words, self._json_wanted = words, json_wanted
+
+    def on_train_begin(self, run: Run) -> None:
+        """Print them."""
+        say(self._words, json_wanted=self._json_wanted)
+
+
+def _check_left_out(recipe: Recipe, **flags: object) -> None:
+    """Refuse what a resumed run has already."""
+    given = [*sorted(recipe.model_fields_set), *(name for name, value in flags.items() if value is not None)]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise RecipeError(f"A resumed run keeps what it began with, so --{flag} must be left out with --resume.")
+
+
+def _stopped(folder: Path, data: str | None, data_dir: Path | None) -> tuple[nn.Module, ImageSet]:
+    """Return the network and the pictures of a run that was stopped; DATA says where they are now, if they moved."""
     header = checkpoint.read_header(folder)
-    if header.data["source"] is None:
-        raise RecipeError(f"{folder} was trained on arrays. Resume it in Python: fit(network, images, resume=folder).")
-    return build_blueprint(header.blueprint, header.spec), load_data(**header.data["source"])
-
-
-def _recipe(flags: Recipe, config: Path | None, images: ImageSet, model: str) -> Recipe:
-    """Return the file's recipe, or the one recommended, with the flags that were given."""
-    base = read_recipe(config) if config else recommended_recipe(images.name, model)
-    return base.changed(**{name: getattr(flags, name) for name in flags.model_fields_set})
+    source = header.data.source
+    if source is None:
+        raise FileError(f"{folder} was trained on arrays. Resume it in Python: fit(network, images, resume=folder).")
+    moved = {name: value for name, value in (("data", data), ("data_dir", data_dir)) if value is not None}
+    return build_blueprint(header.blueprint, header.spec), load_again(folder, source, **moved)
 
 
 def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> str:
     """Return what is about to happen, or refuse it where it does not fit in memory."""
-    layers = summary(network, images.spec)
-    needed, free = layers.training_bytes(recipe.batch_size), machine.available_memory()
-    if needed > free:
-        raise NetworkError(
-            f"Training this network with batches of {recipe.batch_size} takes about {machine.in_words(needed)}; "
-            f"{machine.in_words(free)} are free. Try a smaller --batch-size or --size."
-        )
+    batch_size = min(recipe.batch_size, len(images.train))
+    layers = check_fits_in_memory(network, images.spec, batch_size)
     shape = "×".join(str(number) for number in images.spec.input.shape)
     held_out = " (held out of train)" if images.held_out else ""
     return "\n".join(
@@ -114,7 +127,7 @@ def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> s
             f"network   {model}: {layers.parameters:,} parameters",
             f"recipe    {recipe.epochs:g} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at "
             f"{recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
-            f"memory    about {machine.in_words(needed)}",
+            f"memory    about {machine.in_words(layers.training_bytes(batch_size))}",
         ]
     )
 
@@ -136,7 +149,7 @@ def _report(run: Run, score: Score, test: Split, json: bool) -> None:
         say(f"stopped   {run.stop_reason}", json_wanted=json)
     say(f"test      {score}", json_wanted=json)
     say(f"run       {run.folder}  ({run.train_seconds:.1f} s of training)", json_wanted=json)
-    say(f"try       striate predict {run.folder} PICTURE", json_wanted=json)
+    say(f"try       striate predict {shlex.quote(str(run.folder))} PICTURE", json_wanted=json)
     if json:
         print_json(result)
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http
 import http.client
-import logging
 import os
-import shutil
+import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import IO, final
 
+from striate.core import machine
 from striate.core.errors import FileError
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30
 _BY_HAND = "Download it yourself and pass --data-dir with its folder."
-_LOGGER = logging.getLogger(__name__)
 
 
 def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None = None) -> None:
     """Fetch one file and put it at ``path`` once its checksum is right.
 
-    It is written aside, to ``path`` + ``.part``; what an interrupted download left there is continued.
+    It is written aside, to ``path`` + ``.part``; what an interrupted download left there is continued. Name, size
+    and progress are said on standard error.
 
     Args:
         url: HTTPS; plain HTTP only from this machine itself.
@@ -37,7 +39,6 @@ def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None
     if (sha256 is None) == (md5 is None):
         raise ValueError("download must be given exactly one of sha256 and md5.")
     part = path.with_name(path.name + ".part")
-    _LOGGER.info("Downloading %s", url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part)
@@ -64,19 +65,49 @@ def _fetch(url: str, part: Path) -> None:
     with response:
         continued = response.status == http.HTTPStatus.PARTIAL_CONTENT
         begun = start if continued else 0
-        with part.open("ab" if continued else "wb") as target:
-            shutil.copyfileobj(response, target, _CHUNK)
+        announced = response.headers["Content-Length"]
+        total = None if announced is None else begun + int(announced)
+        progress = _Progress(part.name.removesuffix(".part"), total)
+        with contextlib.closing(progress), part.open("ab" if continued else "wb") as target:
+            while chunk := response.read(_CHUNK):
+                target.write(chunk)
+                progress.show(target.tell())
             target.flush()
             os.fsync(target.fileno())
-        _check_complete(url, part.stat().st_size, begun, response.headers["Content-Length"])
+        _check_complete(url, part.stat().st_size, total)
 
 
-def _check_complete(url: str, received: int, begun: int, announced: str | None) -> None:
-    if announced is not None and received < begun + int(announced):
+def _check_complete(url: str, received: int, total: int | None) -> None:
+    if total is not None and received < total:
         raise FileError(
-            f"The download of {url} was interrupted after {received:,} of {begun + int(announced):,} bytes. "
+            f"The download of {url} was interrupted after {received:,} of {total:,} bytes. "
             "Run the same command again to go on from there."
         )
+
+
+@final
+class _Progress:
+    """Says on standard error what is fetched: once, or on a terminal every second how much of it is here."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self._total = total
+        self._line = f"Downloading {name}" + (f" ({machine.in_words(total)})" if total else "")
+        self._on_terminal = sys.stderr.isatty()
+        self._next_seconds = time.monotonic()
+        if not self._on_terminal:
+            print(self._line, file=sys.stderr, flush=True)
+
+    def show(self, received: int) -> None:
+        """Rewrite the line, where a second has passed or all is here."""
+        if self._on_terminal and (time.monotonic() >= self._next_seconds or received == self._total):
+            share = f"{received / self._total:4.0%}" if self._total else machine.in_words(received)
+            print(f"\r{self._line} {share}\x1b[K", end="", file=sys.stderr, flush=True)
+            self._next_seconds = time.monotonic() + 1
+
+    def close(self) -> None:
+        """End the line, so that whatever follows starts on its own."""
+        if self._on_terminal:
+            print(file=sys.stderr)
 
 
 def _verify(part: Path, url: str, algorithm: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""Files: atomic writes, safe archive extraction, verified downloads, the cache folder."""
+"""Files: atomic writes and the cache folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ from striate.core.errors import FileError
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: ``$STRIATE_CACHE``, else ``~/.cache/striate``."""
+    """Return the folder for what can be made again: ``$STRIATE_CACHE``, else ``~/.cache/striate``.
+
+    Raises:
+        FileError: it is not there and cannot be made.
+    """
     named = os.environ.get("STRIATE_CACHE")
     base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "striate"
-    base.mkdir(parents=True, exist_ok=True)
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"Cannot make the cache folder {base}: {error.strerror}. Name another with STRIATE_CACHE."
+        ) from error
     return base
 
 

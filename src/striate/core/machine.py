@@ -84,9 +84,12 @@ def keep_buffers() -> None:
 
 
 def available_memory() -> int:
-    """Return the bytes that a new tensor can take: of the accelerator where there is one, else of the system."""
-    if device().type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+    """Return the bytes that a network can take: of the accelerator where there is one, else of the system."""
+    return int(torch.cuda.mem_get_info()[0]) if device().type == "cuda" else available_system_memory()
+
+
+def available_system_memory() -> int:
+    """Return the bytes that pictures can take, within what a container may use."""
     with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):
@@ -157,7 +160,7 @@ def fastest_execution(
     if precision is not None and memory_format is not None:
         return Execution(precision, memory_format), None
     with _remembered(f"{key} {precision} {memory_format} {json.dumps(describe())}") as known:
-        if not known:
+        if not {"precision", "memory_format", "seconds"} <= set(known):
             formats: list[MemoryFormat] = [memory_format] if memory_format else ["channels_last", "contiguous"]
             seconds = {
                 choice: _seconds_of(choice, network, train_once)
@@ -200,9 +203,10 @@ def _remembered(key: str) -> Iterator[dict[str, Any]]:
     """Yield what the cache knows under ``key``; what is added to it is kept. A cache that cannot be used is ignored."""
     path = None
     known: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, FileError):
         path = files.cache_folder() / "measured" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-        known = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
+        known = read if isinstance(read, dict) else {}
     before = dict(known)
     yield known
     if path is not None and known != before:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,13 +11,15 @@ from torch import Tensor
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize, Spec, TaskSpec
 from striate.data.imageset import ImageSet, Origins, Split
+from striate.data.memory import check_memory
 from striate.data.preprocess import resize_to_uint8, statistics
 from striate.data.sources.builtin import Labelled
 from striate.data.splits import TEST_SHARE, Part, divide
 
 # ITU-R BT.601: what Pillow's "L" weighs red, green and blue with.
 _LUMINANCE = (0.299, 0.587, 0.114)
-_RESIZED_AT_ONCE = 4_096
+# Resizing works in float, four bytes a value: pieces of this many values keep that to a quarter of a gigabyte.
+_VALUES_AT_ONCE = 1 << 26
 
 
 def from_tensors(
@@ -27,6 +30,7 @@ def from_tensors(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     resize: Resize = "crop",
+    like: InputSpec | None = None,
     test_share: float = TEST_SHARE,
     origin: Mapping[str, object] | None = None,
 ) -> ImageSet:
@@ -35,19 +39,23 @@ def from_tensors(
     Args:
         size: (height, width) in pixels; None keeps the source's.
         channels: 1 or 3; None keeps the source's.
+        like: what a network takes, instead of size, channels and resize; its mean and std are kept.
         seed, test_share: of what is held out where the source has no ``val`` or ``test``.
         origin: the arguments of ``load_data`` that load it again.
     """
     stored_channels, *stored_size = source.images["train"].shape[1:]
     height, width = size or stored_size
-    wanted = unmeasured(channels or stored_channels, height, width, resize)
+    wanted = like or unmeasured(channels or stored_channels, height, width, resize)
+    parts = divide(source.labels, seed, test_share)
     return from_parts(
         name,
-        divide(source.labels, seed, test_share),
+        parts,
         source.labels,
         source.class_names,
         wanted,
-        images_of=lambda part: _fitted(_taken(source.images[part.source], part), wanted),
+        images_of=lambda part: _fitted(source.images[part.source], part, wanted),
+        in_memory={split for split, part in parts.items() if _is_shared(source.images[part.source], part, wanted)},
+        measure=like is None,
         origins_of=lambda part: Origins((part.source + "[{}]").format, part.index),
         origin=origin,
     )
@@ -61,6 +69,8 @@ def from_parts(
     wanted: InputSpec,
     *,
     images_of: Callable[[Part], Tensor],
+    in_memory: Collection[str] = (),
+    measure: bool = True,
     origins_of: Callable[[Part], Sequence[str]],
     origin: Mapping[str, object] | None = None,
 ) -> ImageSet:
@@ -69,14 +79,24 @@ def from_parts(
     Args:
         parts: where the pictures of ``train``, ``val`` and ``test`` come from.
         labels: (N,) int64 of each of the source's splits.
-        wanted: the InputSpec, with any mean and std: they are measured on ``train``.
+        wanted: the InputSpec.
         images_of: reads the pictures of a part, (N, C, H, W) uint8 as ``wanted`` says.
         origins_of: names them.
+        in_memory: the splits that ``images_of`` returns without taking any memory.
+        measure: put mean and std of ``train`` into the Spec, not those of ``wanted``.
         origin: the arguments of ``load_data`` that load it again.
+
+    Raises:
+        DataError: too few pictures to hold any out, or more than memory takes.
     """
+    _check_held_out(parts, name)
+    new = sum(len(part.index) for split, part in parts.items() if split not in in_memory)
+    check_memory(new, wanted, f"of {name}", "Try a smaller --size.")
     images = {split: images_of(part) for split, part in parts.items()}
-    mean, std = statistics(images["train"])
-    spec = Spec(input=wanted.model_copy(update={"mean": mean, "std": std}), task=TaskSpec(class_names=class_names))
+    if measure:
+        mean, std = statistics(images["train"])
+        wanted = wanted.model_copy(update={"mean": mean, "std": std})
+    spec = Spec(input=wanted, task=TaskSpec(class_names=class_names))
     splits = {
         split: Split(images[split], labels[part.source][part.index], spec, origins_of(part))
         for split, part in parts.items()
@@ -98,17 +118,30 @@ def unmeasured(channels: int, height: int, width: int, resize: Resize) -> InputS
     return InputSpec(channels=channels, height=height, width=width, mean=zeros, std=ones, resize=resize)
 
 
-def _taken(images: Tensor, part: Part) -> Tensor:
-    """Return the pictures of a part; a whole split is not copied."""
-    return images if len(part.index) == len(images) else images.index_select(0, part.index)
+def _check_held_out(parts: Mapping[str, Part], name: str) -> None:
+    """Refuse classes of two pictures each: one to train on, one held out for test, none left for val."""
+    if parts["val"].source == "train" and len(parts["val"].index) == 0:
+        raise DataError(
+            f"{name} must have at least three pictures of a class, one each for train, val and test, got two at most. "
+            "Add pictures, or give a val or test split of your own."
+        )
 
 
-def _fitted(images: Tensor, wanted: InputSpec) -> Tensor:
-    images = _with_channels(images, wanted.channels)
-    if images.shape[1:] == wanted.shape:
+def _is_shared(images: Tensor, part: Part, wanted: InputSpec) -> bool:
+    """Return whether a part is a whole split that is as wanted already: it is not copied then."""
+    return len(part.index) == len(images) and images.shape[1:] == wanted.shape
+
+
+def _fitted(images: Tensor, part: Part, wanted: InputSpec) -> Tensor:
+    """Return the pictures of a part as wanted: (N, C, H, W) uint8."""
+    if _is_shared(images, part, wanted):
         return images
-    # In pieces, because the resize works in float, which takes four times the memory.
-    return torch.cat([resize_to_uint8(piece, wanted) for piece in torch.split(images, _RESIZED_AT_ONCE)])
+    fitted = torch.empty((len(part.index), *wanted.shape), dtype=torch.uint8)
+    at_once = max(1, _VALUES_AT_ONCE // max(math.prod(images.shape[1:]), math.prod(wanted.shape)))
+    for start in range(0, len(fitted), at_once):
+        piece = images.index_select(0, part.index[start : start + at_once])
+        fitted[start : start + at_once] = resize_to_uint8(_with_channels(piece, wanted.channels), wanted)
+    return fitted
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, final
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec
+from striate.data.memory import check_memory
 from striate.data.preprocess import resize_to_uint8
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -61,11 +63,8 @@ def read_header(source: str | Path | bytes) -> Header:
     Raises:
         DataError: not a picture of the FORMATS, or one that cannot be used.
     """
-    try:
-        with _opened(source) as image:
-            return Header(image.height, image.width, image.mode in _GREY_MODES)
-    except Exception as error:
-        raise _unreadable(source, error) from error
+    with _sentences(_name_of(source)), _opened(source) as image:
+        return Header(image.height, image.width, image.mode in _GREY_MODES)
 
 
 def decode_picture(source: str | Path | bytes, spec: InputSpec) -> Tensor:
@@ -87,21 +86,35 @@ def decode_picture(source: str | Path | bytes, spec: InputSpec) -> Tensor:
         DataError: not a picture of the FORMATS, truncated, damaged, larger than MOST_PIXELS, or of a mode
             that is not supported.
     """
-    if spec.channels not in (1, 3):
-        raise DataError(f"A picture file has 1 channel (grey) or 3 (RGB); {spec.channels} were asked for.")
-    mode = "L" if spec.channels == 1 else "RGB"
-    try:
-        with _opened(source) as image:
-            # The longer side for both, because the picture may lie on its side.
-            side = 2 * max(spec.height, spec.width)
-            image.draft(mode, (side, side))
-            upright = _UPRIGHT.get(_orientation(image))
-            converted = _converted(image, mode)
-            if upright is not None:
-                converted = converted.transpose(upright)
-            pixels = torch.from_numpy(np.array(converted))
-    except Exception as error:  # Pillow's parsers raise nearly anything on what is not quite a picture
-        raise _unreadable(source, error) from error
+    mode, name = _mode_for(spec), _name_of(source)
+    with _sentences(name), _opened(source) as image:
+        # The longer side for both, because the picture may lie on its side.
+        side = 2 * max(spec.height, spec.width)
+        image.draft(mode, (side, side))
+        return pixels_of(image, spec, name)
+
+
+def pixels_of(image: Image.Image, spec: InputSpec, name: str = "The picture") -> Tensor:
+    """Return the pixels of a Pillow image as ``decode_picture`` does those of its file; the image stays as it is.
+
+    Args:
+        spec: 1 channel for grey or 3 for RGB.
+        name: what the picture is called in an error.
+
+    Returns:
+        (C, h, w) uint8, of the size that the image has.
+
+    Raises:
+        DataError: see ``decode_picture``.
+    """
+    mode = _mode_for(spec)
+    with _sentences(name):
+        _check_usable(image, name)
+        upright = _UPRIGHT.get(_orientation(image))
+        converted = _converted(image, mode)
+        if upright is not None:
+            converted = converted.transpose(upright)
+        pixels = torch.from_numpy(np.array(converted))
     return pixels.unsqueeze(0) if mode == "L" else pixels.permute(2, 0, 1)  # (h, w[, 3]) → (C, h, w)
 
 
@@ -116,8 +129,10 @@ def read_pictures(paths: Sequence[str | Path], spec: InputSpec, threads: int | N
         (N, C, H, W) uint8.
 
     Raises:
-        DataError: pictures that cannot be read: the first five are named, with the count.
+        DataError: pictures that cannot be read: the first five are named, with the count; or more than
+            memory takes.
     """
+    check_memory(len(paths), spec, "to be read", "Read fewer at once.")
     images = torch.empty((len(paths), *spec.shape), dtype=torch.uint8)
     failures: dict[int, str] = {}
 
@@ -147,11 +162,29 @@ def _check_failures(failures: Sequence[str], pictures: int) -> None:
 def _opened(source: str | Path | bytes) -> ImageFile.ImageFile:
     """Open a picture: its header is read and checked, its pixels are not."""
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    if image.width * image.height > MOST_PIXELS:
-        raise DataError(f"at most {MOST_PIXELS:,} pixels are read, got {image.width:,} × {image.height:,}")
-    if image.mode not in _GREY_MODES | _COLOUR_MODES:
-        raise DataError(f"pictures of mode {image.mode!r} are not supported; save it as 8-bit grey or RGB")
+    _check_usable(image, _name_of(source))
     return image
+
+
+def _check_usable(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise DataError(
+            f"{name} cannot be used: at most {MOST_PIXELS:,} pixels are read, got {image.width:,} × {image.height:,}."
+        )
+    if image.mode not in _GREY_MODES | _COLOUR_MODES:
+        raise DataError(
+            f"{name} cannot be used: pictures of mode {image.mode!r} are not supported; save it as 8-bit grey or RGB."
+        )
+
+
+def _mode_for(spec: InputSpec) -> str:
+    if spec.channels not in (1, 3):
+        raise DataError(f"A picture file has 1 channel (grey) or 3 (RGB); {spec.channels} were asked for.")
+    return "L" if spec.channels == 1 else "RGB"
+
+
+def _name_of(source: str | Path | bytes) -> str:
+    return "The picture" if isinstance(source, bytes) else str(source)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -173,10 +206,18 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)  # which copies even where nothing changes
 
 
-def _unreadable(source: str | Path | bytes, error: Exception) -> DataError:
-    name = "The picture" if isinstance(source, bytes) else str(source)
-    if isinstance(error, DataError):
-        return DataError(f"{name} cannot be used: {error}.")
+@contextlib.contextmanager
+def _sentences(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a picture into one sentence that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's parsers raise nearly anything on what is not quite a picture
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
     if isinstance(error, UnidentifiedImageError):
         return DataError(f"{name} must be a picture ({', '.join(FORMATS)}); its content is something else.")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import Spec
+from striate.data.memory import check_memory
 
 Selection = int | slice | Tensor | Sequence[int]
 
@@ -188,15 +189,38 @@ class ImageSet:
 
     @property
     def spec(self) -> Spec:
-        """The contract with the network; its mean and std are those of ``train``."""
+        """The contract with the network; its mean and std are those of ``train``, or of the network it is ``like``."""
         return self._train.spec
+
+    @property
+    def everything(self) -> Split:
+        """Train, val and test joined in a copy, for scoring pictures that the network never saw.
+
+        Raises:
+            DataError: the copy takes more memory than is free.
+        """
+        splits = (self.train, self.val, self.test)
+        check_memory(sum(map(len, splits)), self.spec.input, f"of {self.name} joined", "Use the splits one by one.")
+        groups = [split.groups for split in splits if split.groups is not None]
+        return Split(
+            images=torch.cat([split.images for split in splits]),
+            labels=torch.cat([split.labels for split in splits]),
+            spec=self.spec,
+            origins=[origin for split in splits for origin in split.origins],
+            groups=torch.cat(groups) if len(groups) == len(splits) else None,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 over the shape, pixels and labels of ``train``."""
-        digest = hashlib.sha256(repr(tuple(self.train.images.shape)).encode())
-        digest.update(self.train.images.contiguous().numpy().data)
-        digest.update(self.train.labels.contiguous().numpy().data)
+        """Sixteen hexadecimal digits of the SHA-256 over the class names and shape, pixels and labels of train and val.
+
+        ``test`` is not touched.
+        """
+        digest = hashlib.sha256(repr(self.spec.task.class_names).encode())
+        for split in (self.train, self.val):
+            digest.update(repr(tuple(split.images.shape)).encode())
+            digest.update(split.images.contiguous().numpy().data)
+            digest.update(split.labels.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
 

@@ -11,15 +11,16 @@ from typing import Any
 from striate.core.archives import extract
 from striate.core.errors import DataError, suggest
 from striate.core.files import cache_folder
-from striate.core.spec import Resize
+from striate.core.spec import InputSpec, Resize
 from striate.data.assemble import from_tensors
 from striate.data.imageset import ImageSet
 from striate.data.sources.arrays import Pair, read_arrays
 from striate.data.sources.builtin import BUILTIN
-from striate.data.sources.folder import read_folder
+from striate.data.sources.folder import check_name, read_folder
 
 _LOGGER = logging.getLogger(__name__)
 _ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_MOST_SIDE = 65_535  # what an InputSpec allows
 
 Size = int | tuple[int, int]
 Arrays = Pair | tuple[Pair, ...] | Mapping[str, Pair]
@@ -33,7 +34,8 @@ def load_data(
     seed: int = 0,
     channels: int | None = None,
     class_names: Sequence[str] | None = None,
-    resize: Resize = "crop",
+    resize: Resize | None = None,
+    like: InputSpec | Mapping[str, Any] | None = None,
 ) -> ImageSet:
     """Return pictures as an ImageSet: uint8 tensors of one size with labels, in train, val and test.
 
@@ -52,25 +54,35 @@ def load_data(
         channels: 1 for grey, 3 for RGB; None keeps what the pictures have.
         class_names: of arrays, in the order of their labels; of a folder, in another order than the sorted
             one.
-        resize: ``crop``, ``stretch`` or ``pad``, where proportions differ.
+        resize: ``crop`` (where None), ``stretch`` or ``pad``, where proportions differ.
+        like: ``spec.input`` of a network, or a dict of its fields: read the pictures as that network takes
+            them. Instead of size, channels and resize; its mean and std are kept and not measured.
 
     Raises:
         DataError: no such data, or data that cannot be used; one sentence says which and what to do.
         FileError: a download failed, or nothing can be written to the cache.
     """
     size = (size, size) if isinstance(size, int) else size
-    _check_request(size, channels)
-    options: dict[str, Any] = {"size": size, "seed": seed, "channels": channels, "resize": resize}
+    request: dict[str, Any] = {"size": size, "channels": channels, "resize": resize}
+    again = {**request, "seed": seed}
+    if like is not None:
+        _check_alone(request)
+        like = InputSpec.model_validate(like)
+        again["like"] = like.model_dump(mode="json")
+        channels = like.channels
+    _check_request(size, channels, grey_or_rgb=isinstance(data, str | Path))
+    options: dict[str, Any] = {**request, "resize": resize or "crop", "like": like, "seed": seed}
     if not isinstance(data, str | Path):
         arrays = read_arrays(data, channels=channels, class_names=class_names)
         return from_tensors(arrays, name="arrays", **options)
     if (name := _builtin_name(data)) is not None:
         builtin = BUILTIN.get(name)
         labelled = builtin.read(Path(data_dir) if data_dir is not None else None)
-        origin = {"data": name, "data_dir": data_dir and str(Path(data_dir).resolve()), **options}
+        origin = {"data": name, "data_dir": data_dir and str(Path(data_dir).resolve()), **again}
         return from_tensors(labelled, name=name, test_share=builtin.test_share, origin=origin, **options)
     path = Path(data)
-    origin = {"data": str(path.resolve()), "class_names": class_names and list(class_names), **options}
+    check_name(path.resolve())
+    origin = {"data": str(path.resolve()), "class_names": class_names and list(class_names), **again}
     return read_folder(_folder_of(path), name=_stem(path), class_names=class_names, origin=origin, **options)
 
 
@@ -113,8 +125,17 @@ def _stem(path: Path) -> str:
     return name[: -len(endings[0])] if endings else name
 
 
-def _check_request(size: tuple[int, int] | None, channels: int | None) -> None:
+def _check_alone(request: Mapping[str, object]) -> None:
+    given = [name for name, value in request.items() if value is not None]
+    if given:
+        raise DataError(f"like must be given without {' and '.join(given)}, which it decides. Leave one of them out.")
+
+
+def _check_request(size: tuple[int, int] | None, channels: int | None, grey_or_rgb: bool) -> None:
+    """Refuse what no picture can be; those in files and built-in sets are read as grey or RGB."""
     if size is not None and min(size) < 1:
         raise DataError(f"size must be at least 1 pixel, got {min(size)}.")
-    if channels is not None and channels < 1:
+    if size is not None and max(size) > _MOST_SIDE:
+        raise DataError(f"size must be at most {_MOST_SIDE:,} pixels, got {max(size):,}. Try a smaller --size.")
+    if channels is not None and (channels < 1 or (grey_or_rgb and channels not in (1, 3))):
         raise DataError(f"channels must be 1 for grey or 3 for RGB, got {channels}.")

@@ -56,7 +56,7 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
     """
     mean = torch.tensor(spec.mean, device=images.device).view(-1, 1, 1)
     std = torch.tensor(spec.std, device=images.device).view(-1, 1, 1)
-    return (images.to(torch.float32) - 255 * mean) * (1 / (255 * std))
+    return images.to(torch.float32, copy=True).sub_(255 * mean).mul_(1 / (255 * std))
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

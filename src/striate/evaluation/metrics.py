@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from striate.core.errors import DataError
+from striate.core.spec import Spec
 from striate.data.imageset import Split
 from striate.networks import contract
 from striate.prediction.predictor import Classifier, compute_logits
@@ -62,19 +63,22 @@ class Score:
 def evaluate(network: nn.Module | Classifier, split: Split) -> Score:
     """Score a network on a split.
 
+    Pictures are normalised as the network was trained: by its own Spec where it has one, else by that of the split.
+
     Args:
-        network: a module, or a classifier, whose Spec must then agree with that of the pictures.
+        network: a classifier, or a module.
         split: such as ``images.test``.
 
     Raises:
         NetworkError: the network does not fit the pictures.
         DataError: the classifier knows other classes, or there are no pictures.
     """
-    spec = split.spec
     if isinstance(network, Classifier):
-        _check_same_classes(network, split)
         spec, network = network.spec, network.network
-    contract.check(network, spec.model_copy(update={"input": split.spec.input}))
+    else:
+        spec = contract.spec_of(network) or split.spec
+    _check_same_classes(spec, split)
+    contract.check(network, split.spec)
     if not len(split):
         raise DataError("There must be at least one picture to score, got none.")
     return score(compute_logits(network, split.images, spec.input), split.labels, spec.task.class_names)
@@ -89,7 +93,7 @@ def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Score
     precision, recall, f1, counts = precision_recall_fscore_support(
         labels.numpy(), predicted.numpy(), labels=known, zero_division=0.0
     )
-    rows = zip(class_names, precision.tolist(), recall.tolist(), f1.tolist(), counts.tolist(), strict=True)
+    rows = zip(class_names, precision.tolist(), recall.tolist(), f1.tolist(), map(int, counts), strict=True)
     correct = int((predicted == labels).sum())
     return Score(
         pictures=len(labels),
@@ -117,11 +121,11 @@ def _top5(logits: Tensor, labels: Tensor) -> float:
     return (logits.topk(5, dim=1).indices == labels[:, None]).any(1).double().mean().item()
 
 
-def _check_same_classes(classifier: Classifier, split: Split) -> None:
-    known, given = classifier.spec.task.class_names, split.spec.task.class_names
+def _check_same_classes(spec: Spec, split: Split) -> None:
+    known, given = spec.task.class_names, split.spec.task.class_names
     if known != given:
         raise DataError(
-            f"The classifier knows the classes {_few(known)}, these pictures have {_few(given)}. "
+            f"The network knows the classes {_few(known)}, these pictures have {_few(given)}. "
             "Evaluate it on pictures of its own classes."
         )
 

@@ -6,15 +6,17 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from striate.core import machine
 from striate.core.errors import NetworkError, suggest
 from striate.core.spec import Spec
+from striate.networks import contract
+from striate.networks.summary import Summary, summary
 from striate.networks.text import GRAMMAR_VERSION, build_text
 from striate.networks.zoo import ZOO
 
@@ -36,7 +38,7 @@ class Blueprint(BaseModel):
     kind: Literal["zoo", "text", "foreign"]
     name: str
     options: dict[str, Any] = {}
-    grammar: int = GRAMMAR_VERSION
+    grammar: Annotated[int, Field(ge=1, le=GRAMMAR_VERSION)] = GRAMMAR_VERSION
 
     @property
     def short_name(self) -> str:
@@ -66,8 +68,8 @@ def build(model: str, spec: Spec, *, seed: int = 0, **options: Any) -> nn.Module
 
 def read_model(model: str, options: dict[str, Any] | None = None) -> Blueprint:
     """Return what ``model`` means, without building it."""
-    if model.endswith(".txt") and Path(model).is_file():
-        model = Path(model).read_text(encoding="utf-8")
+    if model.endswith(".txt"):
+        model = _read_text(Path(model))
     call = _ZOO_CALL.fullmatch(model)
     if call is None or (call["options"] is not None and not _is_option_list(call["options"])):
         return Blueprint(kind="text", name=model)
@@ -77,7 +79,7 @@ def read_model(model: str, options: dict[str, Any] | None = None) -> Blueprint:
 
 def build_blueprint(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Module:
     """Build a network from its blueprint. See `build`."""
-    check_fits_in_memory(_on_meta(blueprint, spec))
+    check_fits_in_memory(_on_meta(blueprint, spec), spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _construct(blueprint, spec)
@@ -93,22 +95,45 @@ def blueprint_of(network: nn.Module) -> Blueprint:
     known = getattr(network, "blueprint", None)
     if isinstance(known, Blueprint):
         return known
+    return foreign_blueprint(network)
+
+
+def foreign_blueprint(network: nn.Module) -> Blueprint:
+    """Return the blueprint of a module that only its owner can build again."""
     return Blueprint(kind="foreign", name=f"{type(network).__module__}.{type(network).__qualname__}")
 
 
-def check_fits_in_memory(network: nn.Module) -> None:
-    """Refuse a network whose weights, gradients and optimiser state this machine cannot hold.
+def check_fits_in_memory(network: nn.Module, spec: Spec, batch_size: int = 2) -> Summary:
+    """Refuse a network that this machine cannot train, or return its summary.
 
     Args:
         network: may be on the meta device, where it takes no memory.
+        batch_size: pictures per step.
+
+    Raises:
+        NetworkError: weights, gradients, optimiser state and activations do not fit.
     """
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    needed, available = parameters * 4 * 4, machine.available_memory()  # weight, gradient, two averages; float32
-    if needed > available:
+    layers = summary(network, spec)
+    needed, free = layers.training_bytes(batch_size), machine.available_memory()
+    if needed <= free:
+        return layers
+    in_words = f"{machine.in_words(needed)}; {machine.in_words(free)} are free"
+    if layers.training_bytes(0) > free / 2:
         raise NetworkError(
-            f"The network has {parameters:,} parameters, and training them takes about {machine.in_words(needed)}; "
-            f"{machine.in_words(available)} are free. Try fewer filters or units, or pooling before the first fc."
+            f"The network has {layers.parameters:,} parameters, and training them takes about {in_words}. "
+            "Try fewer filters or units, or pooling before the first fc."
         )
+    raise NetworkError(
+        f"Training this network with batches of {batch_size} takes about {in_words}. "
+        "Try smaller batches (--batch-size) or smaller pictures (--size)."
+    )
+
+
+def is_built_as(network: nn.Module, blueprint: Blueprint, spec: Spec) -> bool:
+    """Return whether the blueprint builds these modules, as far as their descriptions and the weights' shapes tell."""
+    again = _on_meta(blueprint, spec)
+    shapes, expected = ({n: t.shape for n, t in one.state_dict().items()} for one in (network, again))
+    return shapes == expected and repr(network) == repr(again)
 
 
 def _on_meta(blueprint: Blueprint, spec: Spec) -> nn.Module:
@@ -121,16 +146,32 @@ def _construct(blueprint: Blueprint, spec: Spec) -> nn.Module:
     if blueprint.kind == "text":
         network = build_text(blueprint.name, spec.input.shape)
     elif blueprint.kind == "zoo":
-        _check_options(blueprint)
-        factory = ZOO.get(blueprint.name).factory
-        network = factory(shape=spec.input.shape, classes=spec.task.classes, **blueprint.options)
+        network = _from_zoo(blueprint, spec)
     else:
         raise NetworkError(
             f"The network is your own class {blueprint.name}, which is never imported because a file says so. "
             "Pass the module: load(path, network=...)."
         )
     network.blueprint = blueprint  # type: ignore[assignment]
+    contract.remember_spec(network, spec)
     return network
+
+
+def _from_zoo(blueprint: Blueprint, spec: Spec) -> nn.Module:
+    _check_options(blueprint)
+    try:
+        return ZOO.get(blueprint.name).factory(shape=spec.input.shape, classes=spec.task.classes, **blueprint.options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        written = ", ".join(f"{name}={value!r}" for name, value in blueprint.options.items())
+        raise NetworkError(f"{blueprint.name} cannot be built with ({written}): {error}.") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise NetworkError(f"Cannot read the network text {path}: {why}.") from error
 
 
 def _check_options(blueprint: Blueprint) -> None:

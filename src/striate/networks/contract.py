@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -31,29 +32,30 @@ def stages_of(network: nn.Module) -> dict[str, nn.Module]:
     return dict(stages) if isinstance(stages, Mapping) else dict(network.named_children())
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Put the network into evaluation mode, and each of its modules back to what it was."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield network.eval()
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def check(network: nn.Module, spec: Spec) -> None:
     """Run the network on two empty pictures and refuse it where it does not keep the contract.
 
     Raises:
         NetworkError: it does not take pictures of this size and number of channels, or does not return (N, K).
     """
-    channels = first_channels(network)
-    if channels is not None and channels != spec.input.channels:
-        raise NetworkError(
-            f"The network takes pictures with {_channels(channels)}, these have {spec.input.channels}. "
-            f"Load them with channels={channels}, or build the network for {spec.input.channels}."
-        )
     parameter = next(network.parameters(), torch.empty(0))
-    images = torch.zeros(2, *spec.input.shape, device=parameter.device, dtype=parameter.dtype)
-    training = network.training
+    images = torch.zeros(2, *spec.input.shape, device=parameter.device)
     try:
-        with torch.no_grad(), torch.random.fork_rng():
-            logits = network.eval()(images)
+        with evaluating(network), torch.no_grad(), torch.random.fork_rng():
+            logits = network(images)
     except RuntimeError as error:
-        shape = "×".join(str(number) for number in spec.input.shape)
-        raise NetworkError(f"The network cannot take pictures of {shape}: {str(error).splitlines()[0]}") from error
-    finally:
-        network.train(training)
+        raise NetworkError(_why_not(network, spec, error)) from error
     wanted = (2, spec.task.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         got = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -61,6 +63,28 @@ def check(network: nn.Module, spec: Spec) -> None:
             f"The network must return logits (N, {spec.task.classes}), one for each of the {spec.task.classes} "
             f"classes; for 2 pictures it returned {got}. Its last layer must have {spec.task.classes} outputs."
         )
+
+
+def remember_spec(network: nn.Module, spec: Spec) -> None:
+    """Note on the network what it was built or trained for."""
+    network.striate_spec = spec  # type: ignore[assignment]
+
+
+def spec_of(network: nn.Module) -> Spec | None:
+    """Return what the network was built or trained for; None for a module that nobody has noted it on."""
+    spec = getattr(network, "striate_spec", None)
+    return spec if isinstance(spec, Spec) else None
+
+
+def _why_not(network: nn.Module, spec: Spec, error: RuntimeError) -> str:
+    channels = first_channels(network)
+    if channels is not None and channels != spec.input.channels:
+        return (
+            f"The network takes pictures with {_channels(channels)}, these have {spec.input.channels}. "
+            f"Load them with channels={channels}, or build the network for {spec.input.channels}."
+        )
+    shape = "×".join(str(number) for number in spec.input.shape)
+    return f"The network cannot take float32 pictures of {shape}: {str(error).splitlines()[0]}."
 
 
 def first_channels(network: nn.Module) -> int | None:

@@ -12,13 +12,14 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError
 from torch import Tensor, nn
 
 from striate.core import files
 from striate.core.errors import FileError
 from striate.core.spec import Spec
-from striate.networks.build import Blueprint, blueprint_of, build_blueprint
+from striate.networks import contract
+from striate.networks.build import Blueprint, blueprint_of, build_blueprint, foreign_blueprint, is_built_as
 
 FORMAT_VERSION = 1
 METADATA_KEY = "striate"
@@ -42,7 +43,7 @@ class Header(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format_version: int = FORMAT_VERSION
+    format_version: StrictInt = FORMAT_VERSION
     blueprint: Blueprint
     spec: Spec
     recipe: dict[str, Any] = {}
@@ -88,8 +89,11 @@ def save(
         FileError: the folder cannot be written.
     """
     tensors, aliases = storable(network.state_dict())
+    blueprint = blueprint_of(network)
+    if blueprint.kind != "foreign" and not is_built_as(network, blueprint, spec):
+        blueprint = foreign_blueprint(network)  # somebody has changed it since it was built
     header = Header(
-        blueprint=blueprint_of(network),
+        blueprint=blueprint,
         spec=spec,
         recipe=recipe or {},
         metrics=metrics or {},
@@ -117,8 +121,8 @@ def load(path: str | Path, network: nn.Module | None = None) -> SavedNetwork:
     header = _read_header(path, metadata)
     if network is None:
         network = build_blueprint(header.blueprint, header.spec)
-    tensors.update({alias: tensors[name] for alias, name in header.aliases.items() if name in tensors})
-    _fill(path, network, tensors)
+    _fill(path, network, with_aliases(path, tensors, header.aliases))
+    contract.remember_spec(network, header.spec)
     return SavedNetwork(network.eval(), header)
 
 
@@ -144,7 +148,18 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], text: str) -> None:
     with files.replacing(path) as aside:
         # Two names may still share memory (a view of another's storage); safetensors wants each to own its own.
         own = {name: tensor.clone() if tensor._base is not None else tensor for name, tensor in tensors.items()}
-        safetensors.torch.save_file(own, aside, metadata={METADATA_KEY: text})
+        try:
+            safetensors.torch.save_file(own, aside, metadata={METADATA_KEY: text})
+        except safetensors.SafetensorError as error:  # a full disk, most often
+            raise FileError(f"Cannot write {path}: {error}.") from error
+
+
+def with_aliases(path: Path, tensors: dict[str, Tensor], aliases: dict[str, str]) -> dict[str, Tensor]:
+    """Return the tensors under all their names; see `storable`."""
+    for alias, name in aliases.items():
+        if name not in tensors:
+            raise FileError(f"{path} says that {alias!r} is {name!r}, which it does not hold. It is damaged.")
+    return tensors | {alias: tensors[name] for alias, name in aliases.items()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -202,7 +217,7 @@ def _read_header(path: Path, metadata: dict[str, str]) -> Header:
                 f"{path} was written by a newer striate (format {version}, this one reads {FORMAT_VERSION})."
             )
         return Header.model_validate(content)
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         raise FileError(f"{path} is a file of striate's but not a saved network. Name a model.safetensors.") from error
 
 
@@ -210,13 +225,18 @@ def _fill(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
     expected = network.state_dict()
     missing = sorted(set(expected) - set(tensors))
     unknown = sorted(set(tensors) - set(expected))
-    misshapen = sorted(name for name in set(expected) & set(tensors) if expected[name].shape != tensors[name].shape)
+    both = set(expected) & set(tensors)
+    misshapen = sorted(name for name in both if _form(expected[name]) != _form(tensors[name]))
     if missing or unknown or misshapen:
         raise FileError(
             f"The weights in {path} do not fit the network: missing {missing[:3]}, unknown {unknown[:3]}, "
-            f"of another shape {misshapen[:3]}. Pass the network that they were saved from."
+            f"of another shape or type {misshapen[:3]}. Pass the network that they were saved from."
         )
     network.load_state_dict(tensors)
+
+
+def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
 
 
 def _versions() -> dict[str, str]:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from striate.core.errors import NetworkError
 from striate.core.spec import Spec
-from striate.networks.build import build_on_meta
+from striate.networks import contract
 
 BYTES = 4  # of a float32
 
@@ -66,25 +67,24 @@ class Summary:
         return "\n".join([*lines, f"{self.parameters:,} parameters, {self.trainable:,} of them trainable"])
 
 
-def summary(model: str | nn.Module, spec: Spec) -> Summary:
-    """Return the layers of a network.
+def summary(network: nn.Module, spec: Spec) -> Summary:
+    """Return the layers of a network, which is run once on an empty picture.
 
     Args:
-        model: a zoo name or a network text, which is laid out without taking memory; or a module, which is run once
-            on an empty picture.
+        network: may be on the meta device, where nothing is computed and no memory is taken.
         spec: what it takes and what its logits mean.
 
     Raises:
-        NetworkError: it cannot be built, or does not fit the pictures.
+        NetworkError: it does not fit the pictures.
     """
-    network = build_on_meta(model, spec) if isinstance(model, str) else model
     parameter = next(network.parameters(), torch.empty(0))
-    picture = torch.zeros(1, *spec.input.shape, device=parameter.device, dtype=parameter.dtype)
-    modes = {module: module.training for module in network.modules()}
-    with _recording(network.eval()) as rows, torch.no_grad():
-        network(picture)
-    for module, training in modes.items():
-        module.training = training
+    picture = torch.zeros(1, *spec.input.shape, device=parameter.device)
+    try:
+        with _recording(network) as rows, contract.evaluating(network), torch.no_grad():
+            network(picture)
+    except RuntimeError as error:
+        shape = "×".join(str(number) for number in spec.input.shape)
+        raise NetworkError(f"The network cannot take a picture of {shape}: {str(error).splitlines()[0]}.") from error
     parameters = list(network.parameters())
     return Summary(
         rows=tuple(rows),

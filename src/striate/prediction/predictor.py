@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from striate.core.errors import DataError
+from striate.core.errors import DataError, NetworkError
 from striate.core.machine import Execution
 from striate.core.spec import InputSpec, Spec
-from striate.data.decode import decode_picture, read_pictures
+from striate.data.decode import decode_picture, pixels_of, read_pictures
 from striate.data.preprocess import normalise, resize_to_uint8
 from striate.networks import contract, saved
 
@@ -73,7 +73,13 @@ class Classifier:
 
     def predict_many(self, pictures: Sequence[Picture], *, top: int = 5) -> list[Prediction]:
         """Label several pictures. See `predict`."""
-        return [self._in_words(row, top) for row in self.probabilities(self._as_images(pictures))]
+        if top < 1:
+            raise DataError(f"top must be at least 1, got {top}.")
+        return [
+            self._in_words(row, top)
+            for start in range(0, len(pictures), PICTURES_AT_ONCE)
+            for row in self.probabilities(self._as_images(pictures[start : start + PICTURES_AT_ONCE]))
+        ]
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the probability of each class.
@@ -83,8 +89,21 @@ class Classifier:
 
         Returns:
             (N, K) float32; rows sum to 1 where each picture has one class.
+
+        Raises:
+            DataError: images of another type or size.
+            NetworkError: the network's answers are not numbers.
         """
+        if images.dtype != torch.uint8 or images.shape[1:] != self.spec.input.shape:
+            raise DataError(
+                f"images must be uint8 of shape (N, {', '.join(map(str, self.spec.input.shape))}), "
+                f"got {images.dtype} of shape {tuple(images.shape)}."
+            )
         logits = compute_logits(self.network, images, self.spec.input) / self.spec.task.temperature
+        if not logits.isfinite().all():
+            raise NetworkError(
+                "The network's answers are not finite numbers: its weights are of no use. Train it again."
+            )
         return logits.softmax(1) if self.spec.task.labels == "single" else logits.sigmoid()
 
     def _as_images(self, pictures: Sequence[Picture]) -> Tensor:
@@ -128,18 +147,13 @@ def compute_logits(network: nn.Module, images: Tensor, spec: InputSpec, executio
         logits: (N, K) float32 on the CPU.
     """
     execution = execution or Execution()
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        logits = []
+    logits = []
+    with contract.evaluating(network):
         for start in range(0, len(images), PICTURES_AT_ONCE):
             pictures = execution.arrange(normalise(images[start : start + PICTURES_AT_ONCE], spec))
             with execution.autocast():
                 logits.append(network(pictures).float().cpu())
-        return torch.cat(logits)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    return torch.cat(logits)
 
 
 def _as_pixels(picture: Picture, spec: InputSpec) -> Tensor:
@@ -147,7 +161,7 @@ def _as_pixels(picture: Picture, spec: InputSpec) -> Tensor:
     if isinstance(picture, str | Path | bytes):
         return decode_picture(picture, spec)
     if isinstance(picture, Image.Image):
-        return _of_array(np.asarray(picture.convert("L" if spec.channels == 1 else "RGB")), spec)
+        return pixels_of(picture, spec)
     if isinstance(picture, np.ndarray):
         return _of_array(picture, spec)
     return _checked(picture, spec)

@@ -25,27 +25,18 @@ class WeightAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
         self._decay = decay
-        self._pairs = _floating(self.network, network)
-        self._whole_numbers = _others(self.network, network)
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move the average towards the weights after step ``step`` (1 for the first)."""
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network's weights after step ``step`` (1 for the first)."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        averages, weights = self._pairs
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for average, weight in self._whole_numbers:
-            average.copy_(weight)
-
-
-def _floating(average: nn.Module, network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    pairs = list(zip(_tensors(average), _tensors(network), strict=True))
-    floating = [(a, w) for a, w in pairs if a.is_floating_point()]
-    return [a for a, _ in floating], [w for _, w in floating]
-
-
-def _others(average: nn.Module, network: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    return [(a, w) for a, w in zip(_tensors(average), _tensors(network), strict=True) if not a.is_floating_point()]
+        # Looked up anew at every step: a module may put another tensor in the place of its buffer.
+        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
+        averages = [average for average, _ in pairs if average.is_floating_point()]
+        torch._foreach_lerp_(averages, [weight for average, weight in pairs if average.is_floating_point()], 1 - decay)
+        for average, weight in pairs:
+            if not average.is_floating_point():
+                average.copy_(weight)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -14,12 +14,22 @@ from torch import Tensor, nn
 from striate.core.errors import FileError
 from striate.core.spec import Spec
 from striate.networks.build import Blueprint
-from striate.networks.saved import METADATA_KEY, read_tensors, storable, write_tensors
+from striate.networks.saved import METADATA_KEY, read_tensors, storable, with_aliases, write_tensors
 from striate.training.average import WeightAverage
 from striate.training.optim import Updater
 from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
 
 FORMAT_VERSION = 1
+
+
+class TrainedOn(BaseModel):
+    """The pictures of a run: their name and fingerprint, and how `load_data` loads them again, where it can."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    fingerprint: str
+    source: dict[str, Any] | None
 
 
 class CheckpointHeader(BaseModel):
@@ -31,7 +41,7 @@ class CheckpointHeader(BaseModel):
     blueprint: Blueprint
     spec: Spec
     recipe: dict[str, Any]
-    data: dict[str, Any]
+    data: TrainedOn
     step: int
     train_seconds: float
     history: list[dict[str, float]]
@@ -55,7 +65,7 @@ def save(run: Run, updater: Updater, average: WeightAverage | None) -> Path:
         blueprint=run.blueprint,
         spec=run.spec,
         recipe=run.recipe.model_dump(mode="json"),
-        data=run.data,
+        data=TrainedOn(**run.data),
         step=run.step,
         train_seconds=run.train_seconds,
         history=run.history,
@@ -85,10 +95,9 @@ def _read(folder: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
     metadata, tensors = read_tensors(path)
     try:
         header = CheckpointHeader.model_validate(json.loads(metadata.get(METADATA_KEY, "null")))
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         raise FileError(f"{path} is not a checkpoint that this version of striate can read.") from error
-    tensors.update({alias: tensors[name] for alias, name in header.aliases.items()})
-    return header, tensors
+    return header, with_aliases(path, tensors, header.aliases)
 
 
 def restore(run: Run, updater: Updater, average: WeightAverage | None) -> None:
@@ -98,17 +107,17 @@ def restore(run: Run, updater: Updater, average: WeightAverage | None) -> None:
         FileError: the checkpoint is of another network or of other pictures.
     """
     header, tensors = _read(run.folder)
-    if header.data["fingerprint"] != run.data["fingerprint"]:
+    if header.data.fingerprint != run.data["fingerprint"]:
         raise FileError(
-            f"{run.folder} was trained on other pictures ({header.data['name']}, fingerprint "
-            f"{header.data['fingerprint']}; these have {run.data['fingerprint']}). Resume it with the same data."
+            f"{run.folder} was trained on other pictures ({header.data.name}, fingerprint "
+            f"{header.data.fingerprint}; these have {run.data['fingerprint']}). Resume it with the same data."
         )
     _load(run.network, _under("network.", tensors), run.folder)
     updater.load_state(_under("optimizer.", tensors))
     if average is not None:
         _load(average.network, _under("average.", tensors), run.folder)
     run.step, run.train_seconds, run.history = header.step, header.train_seconds, header.history
-    run.stop_reason = header.stop_reason
+    run.stop_reason = run.stop_reason or header.stop_reason  # Ctrl-C may have come first
     run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], int(header.tally["correct"]))
     if header.best is not None:
         epoch, accuracy, loss = int(header.best["epoch"]), header.best["accuracy"], header.best["loss"]

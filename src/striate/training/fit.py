@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import copy
 import itertools
 import math
 import signal
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.core import machine
-from striate.core.errors import TrainingError
+from striate.core.errors import NetworkError, RecipeError, TrainingError
 from striate.core.machine import Execution
 from striate.data.augment import augment
 from striate.data.batches import batch_count, epoch_batches
@@ -31,7 +33,7 @@ from striate.training.average import WeightAverage
 from striate.training.events import Observer
 from striate.training.losses import compute_loss, main_logits
 from striate.training.observers import default_observers
-from striate.training.optim import Updater
+from striate.training.optim import Updater, check_stage_names
 from striate.training.recipe import Recipe
 from striate.training.run import CHECKPOINT_FILE, INTERRUPTED, RECIPE_FILE, Best, Run, Tally, run_folder
 from striate.training.schedule import learning_rate_factor
@@ -73,21 +75,27 @@ def fit(
 
     Raises:
         NetworkError: the network does not fit the pictures.
-        RecipeError: a field or value that a recipe does not have.
+        RecipeError: a field or value that a recipe does not have, or that does not fit the network or the pictures.
         TrainingError: the loss is no longer finite.
         FileError: the folder cannot be written, or holds no checkpoint to resume.
     """
-    recipe = (
-        Recipe(**checkpoint.read_header(Path(resume)).recipe) if resume else (recipe or Recipe()).changed(**changes)
-    )
-    contract.check(network, images.spec)
+    if resume and (recipe or folder or changes):
+        raise RecipeError("A resumed run keeps its own recipe and folder: leave them out with resume.")
+    if resume:
+        recipe = Recipe(**checkpoint.read_header(Path(resume)).recipe)
+    recipe = (recipe or Recipe()).changed(**changes)
     machine.keep_buffers()
+    _rehearse(network, images, recipe)
     run = _start(network, images, recipe)
+    contract.remember_spec(network, images.spec)
     run.folder = Path(resume) if resume else run_folder(folder, images.name, run.blueprint.short_name)
-    watchers = [*default_observers(progress), *observers]
+    watchers = [*observers, *default_observers(progress)]
     with _threads(recipe.threads), _interruptible(run), torch.random.fork_rng():
         try:
             _train(run, images, watchers, resuming=resume is not None)
+        except BaseException as error:
+            run.stop(type(error).__name__)
+            raise
         finally:
             _tell(watchers, "on_train_end", run)
     return run
@@ -117,13 +125,13 @@ def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: b
             with execution.autocast():
                 outputs = run.network(pictures)
             loss = compute_loss(outputs, labels, run.network, run.recipe)
-            run.loss = _finite(loss.item(), run)
+            run.loss = _finite(loss.item(), "loss", run)
             loss.backward()  # type: ignore[no-untyped-call]
             run.learning_rate = run.recipe.learning_rate * learning_rate_factor(run.recipe, run.step, run.total_steps)
             updater.step(phase_number, run.learning_rate)
             run.step += 1
             if average is not None:
-                average.update(run.step)
+                average.update(run.network, run.step)
             run.tally.add(len(labels), run.loss, int((main_logits(outputs).argmax(1) == labels).sum()))
             run.train_seconds = time.perf_counter() - start
             _tell(observers, "on_batch_end", run)
@@ -180,6 +188,34 @@ def _resolve(run: Run, images: ImageSet) -> Execution:
     return execution
 
 
+def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
+    """Refuse, before anything is written, what would fail in the middle of the run.
+
+    A copy of the network takes one training step on two pictures of every size that the phases train at.
+    """
+    contract.check(network, images.spec)
+    check_stage_names(network, recipe)
+    saved.storable(network.state_dict())
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise NetworkError("The network must have parameters that learn, got none. Give it a conv or an fc.")
+    two = images.train[:2]
+    for resolution in {phase.resolution for phase in recipe.plan}:
+        size = (resolution, resolution) if resolution else None
+        side = resolution or min(images.spec.input.height, images.spec.input.width)
+        if recipe.shift >= side:
+            raise RecipeError(f"shift must be less than the {side} pixels of the pictures, got {recipe.shift}.")
+        try:
+            with torch.random.fork_rng():
+                batch = next(epoch_batches(two, 2, size=size))
+                trial = copy.deepcopy(network).train()
+                outputs = trial(normalise(batch.images, images.spec.input))
+                compute_loss(outputs, batch.labels, trial, recipe)
+        except RuntimeError as error:
+            raise NetworkError(
+                f"The network cannot be trained on pictures of {side}×{side}: {str(error).splitlines()[0]}."
+            ) from error
+
+
 def _prepare(run: Run, images: ImageSet) -> None:
     """Let the network initialise itself from pictures, where it does: SpeedNet's whitening."""
     prepare = getattr(run.network, "prepare", None)
@@ -191,9 +227,10 @@ def _prepare(run: Run, images: ImageSet) -> None:
 
 def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:
     """Yield (epoch, number of its phase) from where the run stands; nothing where it has ended."""
-    phases = [number for number, phase in enumerate(run.recipe.plan) for _ in range(math.ceil(phase.epochs))]
-    if not run.stop_reason and not run.finished:
-        yield from list(enumerate(phases[: run.epochs]))[run.epoch :]
+    ends = list(itertools.accumulate(math.ceil(phase.epochs) for phase in run.recipe.plan))
+    if not run.stop_reason:
+        for epoch in range(run.epoch, run.epochs):
+            yield epoch, bisect.bisect_right(ends, epoch)
 
 
 def _batches_left(
@@ -222,7 +259,7 @@ def _end_epoch(run: Run, images: ImageSet, epoch: int, network: nn.Module, execu
     """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
     logits = compute_logits(network, images.val.images, run.spec.input, execution)  # (N, K)
     accuracy = (logits.argmax(1) == images.val.labels).double().mean().item()
-    loss = nn.functional.cross_entropy(logits, images.val.labels).item()
+    loss = _finite(nn.functional.cross_entropy(logits, images.val.labels).item(), "loss on val", run)
     run.history.append(
         {
             "epoch": epoch,
@@ -241,9 +278,9 @@ def _end_epoch(run: Run, images: ImageSet, epoch: int, network: nn.Module, execu
         run.best = Best(epoch, accuracy, loss, state)
     patience, target = run.recipe.early_stopping_epochs, run.recipe.target_error
     if target is not None and 1 - accuracy <= target:
-        run.stop(f"the error on val, {1 - accuracy:.2%}, has reached the target of {target:.2%}")
+        run.stop_reason = f"the error on val, {1 - accuracy:.2%}, has reached the target of {target:.2%}"
     elif patience is not None and epoch - run.best.epoch >= patience:
-        run.stop(f"val has not improved for {patience} epochs")
+        run.stop_reason = f"val has not improved for {patience} epochs"
 
 
 def _finish(run: Run, average: WeightAverage | None) -> None:
@@ -261,12 +298,13 @@ def _finish(run: Run, average: WeightAverage | None) -> None:
     )
 
 
-def _finite(loss: float, run: Run) -> float:
+def _finite(loss: float, which: str, run: Run) -> float:
     if math.isfinite(loss):
         return loss
+    step = run.step if which == "loss on val" else run.step + 1
     raise TrainingError(
-        f"The loss became {loss} at step {run.step + 1} (epoch {run.epoch + 1}, batch "
-        f"{run.step % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
+        f"The {which} became {loss} at step {step} (epoch {(step - 1) // run.steps_per_epoch + 1}, batch "
+        f"{(step - 1) % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
         f"{run.folder / CHECKPOINT_FILE}. Try a lower learning rate (--lr {run.recipe.learning_rate / 10:g})."
     )
 

@@ -26,6 +26,9 @@ def compute_loss(outputs: Tensor | Outputs, labels: Tensor, network: nn.Module, 
         raise NetworkError(
             "A network that returns Outputs must have `auxiliary`: name of each head → weight of its loss."
         )
+    unknown = sorted(set(outputs.auxiliary) - set(weights))
+    if unknown:
+        raise NetworkError(f"`auxiliary` must name every auxiliary head of the network, got none named {unknown[0]!r}.")
     total = _of_logits(outputs.logits, labels, recipe)
     for name, logits in outputs.auxiliary.items():
         total = total + float(weights[name]) * _of_logits(logits, labels, recipe)

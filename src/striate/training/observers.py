@@ -87,7 +87,10 @@ class ProgressBar(Observer):
         self._first_step, self._began, self._drawn = 0, 0.0, 0.0
 
     def on_train_begin(self, run: Run) -> None:
-        """Show the empty bar."""
+        """Say how long it will take, where that was measured, and show the empty bar."""
+        if run.seconds_per_step is not None:
+            seconds = run.seconds_per_step * (run.total_steps - run.step)
+            self._console.print(f"about {seconds:.0f} s to go, {run.recipe.precision}, {run.recipe.memory_format}")
         self._first_step, self._began = run.step, time.perf_counter()
         self._task = self._bar.add_task("epoch 1", total=run.total_steps, completed=run.step, rate=0.0)
         self._bar.start()

@@ -11,13 +11,15 @@ from striate.core.errors import RecipeError, suggest
 from striate.networks.contract import stages_of
 from striate.training.recipe import Phase, Recipe
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
 
 @final
 class Updater:
     """An optimiser of PyTorch's with decoupled weight decay, and a learning rate for each phase and stage.
 
     Weight decay is decoupled for SGD too (Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019,
-    algorithm 1), and leaves alone what has one dimension: norms and biases.
+    algorithm 1), and leaves norms, biases and whatever else has one dimension alone.
 
     Args:
         network: its parameters are updated in place. Where it offers ``parameter_groups(recipe)``, each group says
@@ -29,7 +31,7 @@ class Updater:
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
-        _check_stage_names(network, recipe)
+        check_stage_names(network, recipe)
         self._network = network
         self._names = {parameter: name for name, parameter in network.named_parameters()}
         self._learning = [parameter for parameter in self._names if parameter.requires_grad]
@@ -88,13 +90,14 @@ def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Opti
 
 def _parameter_groups(network: nn.Module, recipe: Recipe, learning: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Return as few groups as the phases allow: parameters that always share their factors and decay share one."""
+    spared = _without_decay(network)
     by_phase = [_learning_rates(network, phase) for phase in recipe.plan]
     merged: dict[tuple[object, ...], dict[str, Any]] = {}
     for own in _own_groups(network, recipe, learning):
         for parameter in own["params"]:
             factor = own.get("learning_rate_factor", 1.0)
             factors = tuple(factor * slowed.get(parameter, 1.0) for slowed in by_phase)
-            decay = own.get("weight_decay", recipe.weight_decay if parameter.dim() > 1 else 0.0)
+            decay = own.get("weight_decay", 0.0 if parameter in spared else recipe.weight_decay)
             group = merged.setdefault((factors, decay), {"params": [], "factors": factors, "decay": decay})
             group["params"].append(parameter)
     return list(merged.values())
@@ -105,13 +108,21 @@ def _own_groups(network: nn.Module, recipe: Recipe, learning: list[nn.Parameter]
     return list(offered(recipe)) if callable(offered) else [{"params": learning}]
 
 
+def _without_decay(network: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters of norms, the biases, and all others of one dimension, such as the slopes of a PReLU."""
+    of_norms = {p for module in network.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    biases = {p for name, p in network.named_parameters() if name.rpartition(".")[2] == "bias"}
+    return of_norms | biases | {p for p in network.parameters() if p.dim() <= 1}
+
+
 def _learning_rates(network: nn.Module, phase: Phase) -> dict[nn.Parameter, float]:
     """Return the factor on the learning rate of each parameter whose stage has one in this phase."""
     stages = stages_of(network)
     return {parameter: rate for name, rate in phase.learning_rates.items() for parameter in stages[name].parameters()}
 
 
-def _check_stage_names(network: nn.Module, recipe: Recipe) -> None:
+def check_stage_names(network: nn.Module, recipe: Recipe) -> None:
+    """Refuse a recipe with a phase that names a stage which the network does not have."""
     stages = stages_of(network)
     for phase in recipe.plan:
         for name in (*phase.frozen, *phase.learning_rates):

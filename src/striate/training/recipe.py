@@ -17,7 +17,7 @@ from striate.data.augment import Flip
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Epochs = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Epochs = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -92,7 +92,9 @@ class Recipe(BaseModel):
     memory_format: MemoryFormat | None = Field(
         None, description="contiguous or channels_last; measured when not given."
     )
-    threads: Positive | None = Field(None, description="Of the processor; PyTorch's own choice when not given.")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="Of the processor; PyTorch's own choice when not given."
+    )
     phases: Annotated[tuple[Phase, ...], Parameter(parse=False)] = Field(
         (), description="Parts of the run; their epochs add up to epochs."
     )

@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -137,13 +138,16 @@ INTERRUPTED = "interrupted"
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds a run already, or lies where nothing can be written. Makes nothing.
+    """Refuse a folder that holds anything already, or lies where nothing can be written. Makes nothing.
 
     Raises:
         FileError: it cannot be used.
     """
     if (folder / MODEL_FILE).exists() or (folder / CHECKPOINT_FILE).exists():
-        raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {folder}.")
+        resume = shlex.quote(str(folder))
+        raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {resume}.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileError(f"{folder} must be new or empty, and holds other files. Name another folder with --output.")
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR)

@@ -36,6 +36,8 @@ def test_any_number_of_channels_can_be_named():
         (["b", "a", "b", "a", "a", "a"], ("a", "b"), [1, 0, 1, 0, 0, 0]),
         (np.array(["b", "a", "b", "a", "a", "a"], dtype=object), ("a", "b"), [1, 0, 1, 0, 0, 0]),
         (np.array([[1], [0], [1], [0], [0], [0]], dtype=np.uint8), ("0", "1"), [1, 0, 1, 0, 0, 0]),
+        ([b"caf\xc3\xa9", b"ox"] * 3, ("café", "ox"), [0, 1, 0, 1, 0, 1]),
+        (np.array([b"b", "a"] * 3, dtype=object), ("a", "b"), [1, 0, 1, 0, 1, 0]),
         ([True, False, True, False, True, True], ("False", "True"), [1, 0, 1, 0, 1, 1]),
     ],
 )
@@ -44,6 +46,14 @@ def test_labels_are_numbered_in_sorted_order(labels, names, numbers):
     assert labelled.class_names == names
     assert labelled.labels["train"].tolist() == numbers
     assert labelled.labels["train"].dtype == torch.int64
+
+
+def test_grey_and_rgb_can_be_converted_and_are_found_in_either_axis():
+    for channels in (1, 3):
+        assert read_arrays((RGB, LABELS), channels=channels).images["train"].shape == (6, 3, 4, 5)
+        assert read_arrays((GREY[..., None], LABELS), channels=channels).images["train"].shape == (6, 1, 4, 5)
+    with pytest.raises(DataError, match="must have 2 channels in their last or second axis"):
+        read_arrays((RGB, LABELS), channels=2)
 
 
 def test_class_names_say_the_order():
@@ -90,6 +100,7 @@ def test_writeable_memory_is_shared_and_read_only_memory_is_not_written():
             (GREY, [0, 0, 0, 0, 0, 1]),
             "Class '1' of the arrays must have at least two pictures to train on, got only one",
         ),
+        ((GREY, [b"\xff", b"a"] * 3), r"labels of train must be UTF-8 where they are bytes, got b'\\xff'"),
         ((GREY,), r"Arrays of train must be a pair \(images, labels\), got 1 parts"),
         (GREY, r"Arrays of train must be a pair \(images, labels\), got ndarray"),
         (None, "got NoneType"),

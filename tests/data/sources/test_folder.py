@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def test_grey_pictures_stay_grey_unless_one_has_colour(tmp_path):
     make(tmp_path, mode="L")
     assert read(tmp_path).spec.input.channels == 1
     assert read(tmp_path, channels=3).spec.input.channels == 3
-    picture(tmp_path / "dog" / "z.png")
+    for number in range(5):
+        picture(tmp_path / "dog" / f"z{number}.png")
     assert read(tmp_path).spec.input.channels == 3
     assert read(tmp_path, channels=1).spec.input.channels == 1
 
@@ -151,13 +153,103 @@ def test_one_class_is_refused(tmp_path):
         read(make(tmp_path, ("cat",)))
 
 
-@pytest.mark.parametrize(("count", "word"), [(1, "only one"), (0, "none")])
-def test_a_class_needs_two_pictures(tmp_path, count, word):
+def test_a_class_needs_two_pictures(tmp_path):
     make(tmp_path)
-    (tmp_path / "emu").mkdir()
-    make(tmp_path, ("emu",), count)
-    with pytest.raises(DataError, match=f"Class 'emu' of .* must have at least two pictures to train on, got {word}"):
+    make(tmp_path, ("emu",), 1)
+    with pytest.raises(DataError, match=r"Class 'emu' of .* must have at least two pictures to train on, got only one"):
         read(tmp_path)
+    with pytest.raises(DataError, match=r"Class 'yak' of .* must have at least two pictures to train on, got none"):
+        read(tmp_path, class_names=["cat", "dog", "emu", "yak"])
+
+
+def test_a_folder_without_pictures_is_left_out_with_a_notice(tmp_path, caplog):
+    make(tmp_path)
+    (tmp_path / "runs" / "digits-1").mkdir(parents=True)
+    (tmp_path / "runs" / "digits-1" / "metrics.csv").touch()
+    with caplog.at_level(logging.WARNING):
+        assert list_folder(tmp_path).class_names == ("cat", "dog")
+    assert caplog.messages == [f"No pictures are in 'runs' of {tmp_path}: left out."]
+
+
+def test_one_class_beside_an_empty_folder_is_said(tmp_path):
+    make(tmp_path, ("cat",))
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(
+        DataError, match=r"must have at least two classes, got only 'cat'; no pictures are in 'dog'\. Add a class"
+    ):
+        read(tmp_path)
+
+
+def test_a_split_may_lack_a_class_of_train(tmp_path):
+    make(tmp_path / "train")
+    make(tmp_path / "test", ("dog",), 3)
+    (tmp_path / "test" / "cat").mkdir()
+    assert read(tmp_path).test.labels.tolist() == [1, 1, 1]
+
+
+def test_pictures_beside_split_folders_are_refused(tmp_path, caplog):
+    make(tmp_path / "train")
+    (tmp_path / "runs").mkdir()
+    assert list_folder(tmp_path).class_names == ("cat", "dog")
+    assert caplog.messages == [f"No pictures are in 'runs' of {tmp_path}: left out."]
+    picture(tmp_path / "unlabelled" / "a.png")
+    sentence = "must have either split folders or class folders, got 'unlabelled' beside 'train'. Move it elsewhere"
+    with pytest.raises(DataError, match=sentence):
+        read(tmp_path)
+    flat = tmp_path / "flat"
+    make(flat, ("train", "test", "unlabelled"))
+    with pytest.raises(DataError, match=sentence):
+        read(flat)
+
+
+def test_a_link_to_a_folder_around_it_is_refused(tmp_path):
+    make(tmp_path / "pets")
+    make(tmp_path / "elsewhere", ("emu",))
+    (tmp_path / "pets" / "emu").symlink_to(tmp_path / "elsewhere" / "emu")
+    assert list_folder(tmp_path / "pets").class_names == ("cat", "dog", "emu")
+    for target in (tmp_path / "pets", tmp_path):
+        link = tmp_path / "pets" / "loop"
+        link.symlink_to(target)
+        with pytest.raises(
+            DataError, match=r"loop must not be a link to a folder that it is in, got one to .*\. Remove"
+        ):
+            read(tmp_path / "pets")
+        link.unlink()
+
+
+@pytest.mark.parametrize("name", ["caf\udce9/a.png", "cat/caf\udce9.png"])
+def test_a_name_that_is_not_text_is_refused(tmp_path, name):
+    make(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    sentence = r"The name of a file or folder must be valid UTF-8, got '.*caf\\udce9.*'\. Rename it"
+    with pytest.raises(DataError, match=sentence):
+        read(tmp_path)
+
+
+def test_only_regular_files_are_pictures(tmp_path):
+    make(tmp_path)
+    os.mkfifo(tmp_path / "cat" / "a.png")
+    (tmp_path / "cat" / "z.png").symlink_to(tmp_path / "cat" / "0.png")
+    assert torch.bincount(list_folder(tmp_path).labels["train"]).tolist() == [11, 10]
+    (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"Cannot read .*gone\.png: No such file or directory"):
+        read(tmp_path)
+
+
+def test_test_pictures_have_no_say_in_size_and_channels(tmp_path):
+    make(tmp_path / "train", mode="L")
+    make(tmp_path / "test", count=3, size=(90, 40))
+    assert read(tmp_path).spec.input.shape == (1, 24, 24)
+    make(tmp_path / "val", count=3)
+    assert read(tmp_path).spec.input.shape == (3, 24, 24)
+
+
+def test_classes_must_have_different_names(tmp_path):
+    make(tmp_path)
+    with pytest.raises(DataError, match="must have different names, got 'cat' twice"):
+        read(tmp_path, class_names=["cat", "dog", "cat"])
 
 
 def test_a_class_that_train_does_not_have_is_refused(tmp_path):
@@ -199,7 +291,7 @@ def test_a_truncated_picture_is_named(tmp_path):
 def test_more_than_memory_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     make(tmp_path)
     (tmp_path / "cat" / "3.png").write_text("never read")
-    monkeypatch.setattr(machine, "available_memory", lambda: 30_000)
+    monkeypatch.setattr(machine, "available_system_memory", lambda: 30_000)
     with pytest.raises(
         DataError,
         match=r"The 20 pictures of .* take 34.6 kB at 24×24; 30.0 kB of memory are free. Try a smaller --size",

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from striate.core.errors import DataError, StriateError
 from striate.data.sources import idx
-from striate.data.sources.emnist import read_emnist
 from striate.data.sources.idx import MNIST, read_idx, read_release
 
 
@@ -42,14 +41,6 @@ def test_files_are_found_plain_or_gzipped_in_the_usual_places(tmp_path, place):
     assert torch.equal(labelled.images["train"], torch.from_numpy(pictures)[:, None])
     assert labelled.labels["test"].tolist() == [number % 10 for number in range(30)]
     assert labelled.class_names == tuple("0123456789")
-
-
-def test_emnist_is_turned_upright_and_its_letters_count_from_one(tmp_path):
-    pictures = write_set(tmp_path / "gzip", ("emnist-letters-train-", "emnist-letters-test-"), first=1)
-    labelled = read_emnist("letters", tmp_path)
-    assert torch.equal(labelled.images["train"], torch.from_numpy(pictures).mT[:, None])
-    assert labelled.labels["train"].tolist() == [number % 10 for number in range(30)]
-    assert labelled.class_names[:2] == ("a", "b")
 
 
 def test_a_missing_file_is_named_with_its_address(tmp_path):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.networks.zoo.test_zoo import make_spec
 from torch import nn
 
 import striate as st
 from striate.networks.zoo.lenet import C3_TABLE, LeNet5, LeNet5Paper, Subsampling, TableConvolution
+from tests.networks.zoo.test_zoo import make_spec
 
 TEXT = (
     "conv 6@5x5 pad 2 tanh | avgpool 2 | conv 16@5x5 tanh | avgpool 2 | "

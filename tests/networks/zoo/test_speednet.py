@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.networks.zoo.test_zoo import make_spec
 from torch.nn import functional as F
 
 import striate as st
 from striate.networks.zoo.speednet import SpeedNet
+from tests.networks.zoo.test_zoo import make_spec
 
 
 def make(shape: tuple[int, int, int], classes: int = 10, patch: int = 2, logit_scale: float = 1.0) -> SpeedNet:

@@ -34,7 +34,8 @@ def read_arrays(
         data: (images, labels); or (train, test) or (train, val, test) of such pairs; or a dict of them by
             split. images: uint8 of shape (N, H, W), (N, H, W, C) or (N, C, H, W). labels: (N,), numbers or
             words.
-        channels: C, where the shape leaves open which axis has the channels.
+        channels: C, where the shape leaves open which axis has the channels; of 1 and 3 either will do, as
+            ``from_tensors`` makes one of the other.
         class_names: in the order that the labels count in; else the sorted labels of train.
 
     Raises:
@@ -88,7 +89,7 @@ def _images(given: object, split: str, channels: int | None) -> Tensor:
     if array.ndim == 3:
         array = array[:, None]  # (N, H, W) → (N, 1, H, W)
     elif array.ndim == 4:
-        array = _channels_first(array, split, (channels,) if channels else (1, 3))
+        array = _channels_first(array, split, channels)
     if array.ndim != 4 or 0 in array.shape:
         raise DataError(
             f"images of {split} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), got {array.shape}."
@@ -97,13 +98,16 @@ def _images(given: object, split: str, channels: int | None) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def _channels_first(array: AnyArray, split: str, possible: tuple[int, ...]) -> AnyArray:
-    if array.shape[3] in possible:
-        return array.transpose(0, 3, 1, 2)
-    if array.shape[1] in possible:
-        return array
+def _channels_first(array: AnyArray, split: str, channels: int | None) -> AnyArray:
+    """Return (N, C, H, W), with the channels asked for or, as these can be converted, grey or RGB."""
+    possible = ((1, 3),) if channels is None else ((channels,), (1, 3)) if channels in (1, 3) else ((channels,),)
+    for counts in possible:
+        if array.shape[3] in counts:
+            return array.transpose(0, 3, 1, 2)
+        if array.shape[1] in counts:
+            return array
     raise DataError(
-        f"images of {split} must have {' or '.join(map(str, possible))} channels in their last or second "
+        f"images of {split} must have {' or '.join(map(str, possible[-1]))} channels in their last or second "
         f"axis, got shape {array.shape}. Give the number with channels=."
     )
 
@@ -114,11 +118,19 @@ def _raw_labels(given: object, split: str, count: int) -> AnyArray:
         array = array[:, 0]  # as Keras gives CIFAR's
     if array.shape != (count,):
         raise DataError(f"labels of {split} must be one per image, shape ({count},), got {array.shape}.")
-    if array.dtype.kind == "O":
-        array = array.astype(str)
-    if array.dtype.kind not in "biuUS":
+    if array.dtype.kind in "OS":
+        array = np.array([_word(label, split) for label in array.tolist()])
+    if array.dtype.kind not in "biuU":
         raise DataError(f"labels of {split} must be whole numbers or words, got {array.dtype}.")
     return array
+
+
+def _word(label: object, split: str) -> str:
+    """Return a label as text; bytes are UTF-8."""
+    try:
+        return label.decode() if isinstance(label, bytes) else str(label)
+    except UnicodeDecodeError:
+        raise DataError(f"labels of {split} must be UTF-8 where they are bytes, got {label!r}.") from None
 
 
 def _known_labels(train: AnyArray, class_names: Sequence[str] | None) -> AnyArray:

@@ -9,23 +9,30 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 
+_MOST_LISTED = 5
 
-def check_classes(labels: Tensor, class_names: Sequence[str], where: str) -> None:
+
+def check_classes(labels: Tensor, class_names: Sequence[str], where: str, empty: Sequence[str] = ()) -> None:
     """Refuse pictures that no classifier can be trained on.
 
     Args:
         labels: (N,) int64 of the training split, each from 0 to K − 1.
         class_names: K names.
         where: what the pictures are called in an error.
+        empty: names of what would be classes too, had they any pictures.
 
     Raises:
-        DataError: fewer than two classes, or a class with fewer than two pictures.
+        DataError: fewer than two classes, two of one name, or a class with fewer than two pictures.
     """
     if len(class_names) < 2:
+        without = f"; no pictures are in {listed(empty)}" if empty else ""
         raise DataError(
-            f"{where} must have at least two classes, got only {class_names[0]!r}. "
+            f"{where} must have at least two classes, got only {class_names[0]!r}{without}. "
             "Add a class of pictures of something else."
         )
+    if len(set(class_names)) < len(class_names):
+        twice = next(name for place, name in enumerate(class_names) if name in class_names[:place])
+        raise DataError(f"The classes of {where} must have different names, got {twice!r} twice. Rename one.")
     counts = torch.bincount(labels, minlength=len(class_names)).tolist()
     fewest = min(range(len(counts)), key=counts.__getitem__)
     if counts[fewest] < 2:
@@ -34,3 +41,9 @@ def check_classes(labels: Tensor, class_names: Sequence[str], where: str) -> Non
             f"Class {class_names[fewest]!r} of {where} must have at least two pictures to train on, "
             f"got {got}. Add some, or leave the class out."
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an error gives them: ``'a', 'b'``, the first five at most."""
+    rest = f" and {len(names) - _MOST_LISTED:,} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(map(repr, names[:_MOST_LISTED])) + rest

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, final
@@ -13,18 +13,18 @@ from typing import NoReturn, final
 import torch
 from torch import Tensor
 
-from striate.core import machine
 from striate.core.errors import DataError, suggest
 from striate.core.spec import InputSpec, Resize
 from striate.data.assemble import from_parts, unmeasured
 from striate.data.decode import EXTENSIONS, Header, read_header, read_pictures
 from striate.data.imageset import ImageSet, Origins
-from striate.data.sources.classes import check_classes
-from striate.data.splits import divide
+from striate.data.sources.classes import check_classes, listed
+from striate.data.splits import Part, divide
 
 DEFAULT_SIDE = 96
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+_LOGGER = logging.getLogger(__name__)
 _LAYOUT = "ROOT/CLASS/* or ROOT/{train,val,test}/CLASS/*"
 
 
@@ -43,6 +43,10 @@ class Listing:
     labels: dict[str, Tensor]
     class_names: tuple[str, ...]
 
+    def files_of(self, part: Part) -> list[str]:
+        """Return the paths of a part of a split."""
+        return [self.files[part.source][number] for number in part.index.tolist()]
+
 
 def read_folder(
     root: Path,
@@ -53,33 +57,34 @@ def read_folder(
     channels: int | None = None,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
-    origin: dict[str, object] | None = None,
+    like: InputSpec | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> ImageSet:
     """Return the pictures of a folder as an ImageSet.
 
     Args:
         size: (height, width) in pixels. None: the size of the pictures where they share one of at most 96,
-            else 96×96, or the longest side where that is less.
-        channels: 1 or 3. None: 1 where every picture is grey, else 3.
+            else 96×96, or the longest side where that is less. Those of test are not asked.
+        channels: 1 or 3. None: 1 where every picture of train and val is grey, else 3.
         class_names: the classes in another order than the sorted one; every class folder must be among them.
-        seed, name, origin: see ``from_tensors``.
+        like, seed, name, origin: see ``from_tensors``.
 
     Raises:
         DataError: no classes or pictures, a class too small, pictures that cannot be read, or more of them
             than memory.
     """
     listing = list_folder(root, class_names)
-    wanted = _wanted(listing, size, channels, resize)
-    _check_memory(sum(map(len, listing.files.values())), wanted, root)
+    parts = divide(listing.labels, seed)
+    chosen_with = listing.files_of(parts["train"]) + listing.files_of(parts["val"])
+    wanted = like or _wanted(chosen_with, size, channels, resize)
     return from_parts(
         name,
-        divide(listing.labels, seed),
+        parts,
         listing.labels,
         listing.class_names,
         wanted,
-        images_of=lambda part: read_pictures(
-            [listing.files[part.source][number] for number in part.index.tolist()], wanted
-        ),
+        images_of=lambda part: read_pictures(listing.files_of(part), wanted),
+        measure=like is None,
         origins_of=lambda part: Origins(listing.files[part.source].__getitem__, part.index),
         origin=origin,
     )
@@ -88,25 +93,31 @@ def read_folder(
 def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing:
     """Find the picture files of a folder, by class and path; hidden ones and other endings are left out.
 
+    So are folders without pictures, with a notice.
+
     Raises:
-        DataError: not one of the two layouts, no pictures, or a class too small or unknown.
+        DataError: not one of the two layouts, no pictures, a class too small or unknown, or a name that is
+            not text.
     """
     root = _unwrapped(root)
     splits = _split_folders(root)
-    folders = {split: {path.name: path for path in _folders_in(path)} for split, path in splits.items()}
-    names = tuple(class_names) if class_names is not None else tuple(sorted(folders["train"]))
-    if not names:
+    found = {split: {one.name: _pictures_in(one) for one in _folders_in(path)} for split, path in splits.items()}
+    filled = {split: sorted(name for name, files in by_class.items() if files) for split, by_class in found.items()}
+    if not found["train"]:
         raise DataError(_no_classes(splits["train"]))
+    if not filled["train"]:
+        raise DataError(f"{splits['train']} must hold pictures ({', '.join(sorted(EXTENSIONS))}), got none.")
+    names = tuple(class_names) if class_names is not None else tuple(filled["train"])
     files: dict[str, list[str]] = {}
     labels: dict[str, Tensor] = {}
-    for split, by_class in folders.items():
-        _check_known(by_class, names, splits[split])
-        found = [_pictures_in(by_class[one]) if one in by_class else [] for one in names]
-        files[split] = [file for pictures in found for file in pictures]
-        labels[split] = torch.repeat_interleave(torch.tensor([len(pictures) for pictures in found]))
-    if not files["train"]:
-        raise DataError(f"{splits['train']} must hold pictures ({', '.join(sorted(EXTENSIONS))}), got none.")
-    check_classes(labels["train"], names, str(splits["train"]))
+    for split, by_class in found.items():
+        _check_known(filled[split], names, splits[split])
+        files[split] = [file for name in names for file in by_class.get(name, [])]
+        labels[split] = torch.repeat_interleave(torch.tensor([len(by_class.get(name, [])) for name in names]))
+    empty = sorted(set(found["train"]) - set(names))
+    check_classes(labels["train"], names, str(splits["train"]), empty)
+    if empty:
+        _LOGGER.warning("No pictures are in %s of %s: left out.", listed(empty), splits["train"])
     return Listing(files, labels, names)
 
 
@@ -122,23 +133,52 @@ def _unwrapped(root: Path) -> Path:
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folder of each split; where the folders of ``root`` are classes, all is ``train``."""
     folders = _folders_in(root)
-    if not folders or any(path.name.lower() not in _SPLIT_NAMES for path in folders):
+    named = [path for path in folders if path.name.lower() in _SPLIT_NAMES]
+    others = [path for path in folders if path not in named]
+    if not named or (others and not _are_splits(named)):
         return {"train": root}
+    _check_no_pictures(others, root)
     splits: dict[str, Path] = {}
-    for path in folders:
+    for path in named:
         split = _SPLIT_NAMES[path.name.lower()]
         if split in splits:
             raise DataError(f"{root} must have one {split} folder, got {splits[split].name!r} and {path.name!r}.")
         splits[split] = path
     if "train" not in splits:
-        raise DataError(f"{root} must have a folder 'train' beside {folders[0].name!r}.")
+        raise DataError(f"{root} must have a folder 'train' beside {named[0].name!r}.")
     return splits
+
+
+def _are_splits(named: Sequence[Path]) -> bool:
+    """Return whether folders with the names of splits are meant as such, though others stand beside them.
+
+    ``train`` alone may be a class (beside ``car`` and ``plane``): its pictures are then directly in it.
+    """
+    train = [path for path in named if path.name.lower() == "train"]
+    if not train or len(named) > 1:
+        return bool(train)
+    return bool(_folders_in(train[0])) and not _pictures_in(train[0], deep=False)
+
+
+def _check_no_pictures(others: Sequence[Path], root: Path) -> None:
+    """Refuse pictures beside the split folders; a folder without any is left out."""
+    for path in others:
+        if _pictures_in(path):
+            raise DataError(
+                f"{root} must have either split folders or class folders, got {path.name!r} beside 'train'. "
+                "Move it elsewhere, or rename 'train' if it is a class."
+            )
+    if others:
+        _LOGGER.warning("No pictures are in %s of %s: left out.", listed([path.name for path in others]), root)
 
 
 def _folders_in(folder: Path) -> list[Path]:
     """Return the visible folders, sorted by name."""
     with _readable(folder), os.scandir(folder) as entries:
         found = [Path(entry.path) for entry in entries if entry.is_dir() and not _is_hidden(entry.name)]
+    for path in found:
+        check_name(path)
+        _check_link(path)
     return sorted(found)
 
 
@@ -147,12 +187,36 @@ def _pictures_in(folder: Path, deep: bool = True) -> list[str]:
     found: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if deep and not _is_hidden(name)]
-        found += [
+        paths = [
             os.path.join(parent, name)
             for name in names
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not _is_hidden(name)
         ]
+        # A pipe would wait for ever. A link to nothing stays, so that it is named and not silently missing.
+        found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
+    for path in found:
+        check_name(path)
     return sorted(found)
+
+
+def check_name(path: str | Path) -> None:
+    """Refuse a path that is not text: it could be neither printed nor saved.
+
+    Raises:
+        DataError: its bytes are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"The name of a file or folder must be valid UTF-8, got {str(path)!r}. Rename it.") from None
+
+
+def _check_link(path: Path) -> None:
+    """Refuse a link to a folder around it: every picture would be in it again."""
+    if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+        raise DataError(
+            f"{path} must not be a link to a folder that it is in, got one to {path.resolve()}. Remove the link."
+        )
 
 
 def _is_hidden(name: str) -> bool:
@@ -189,20 +253,20 @@ def _no_classes(folder: Path) -> str:
     return f"{folder} must hold pictures in one folder per class ({_LAYOUT}), got an empty folder."
 
 
-def _wanted(listing: Listing, size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
-    """Return the InputSpec; what was not asked for is decided by the headers of all pictures."""
+def _wanted(files: Sequence[str], size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
+    """Return the InputSpec; what was not asked for is decided by the headers of these pictures."""
     if size is None or channels is None:
-        headers = _decisive_headers(listing, size is None, channels is None)
+        headers = _decisive_headers(files, size is None, channels is None)
         size = size or _default_size(headers)
         channels = channels or (1 if headers and all(header.grey for header in headers) else 3)
     return unmeasured(channels, *size, resize)
 
 
-def _decisive_headers(listing: Listing, for_size: bool, for_channels: bool) -> list[Header]:
+def _decisive_headers(files: Sequence[str], for_size: bool, for_channels: bool) -> list[Header]:
     """Read headers until they decide: a large colour picture is enough. Unreadable ones wait for later."""
     headers: list[Header] = []
     large, colour = not for_size, not for_channels
-    for file in (file for files in listing.files.values() for file in files):
+    for file in files:
         with contextlib.suppress(DataError):
             header = read_header(file)
             headers.append(header)
@@ -219,13 +283,3 @@ def _default_size(headers: Sequence[Header]) -> tuple[int, int]:
     if len(sizes) == 1 and longest <= DEFAULT_SIDE:
         return next(iter(sizes))
     return (min(longest, DEFAULT_SIDE),) * 2
-
-
-def _check_memory(pictures: int, wanted: InputSpec, root: Path) -> None:
-    needed, free = pictures * math.prod(wanted.shape), machine.available_memory()
-    if needed > free:
-        raise DataError(
-            f"The {pictures:,} pictures of {root} take {machine.in_words(needed)} "
-            f"at {wanted.height}×{wanted.width}; {machine.in_words(free)} of memory are free. "
-            "Try a smaller --size."
-        )

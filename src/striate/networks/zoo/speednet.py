@@ -84,6 +84,8 @@ class SpeedNet(nn.Module):
                 f"widths, depths and strides must have one number per group, got {widths}, {depths}, {strides}."
             )
         channels, height, width = shape
+        if min(height, width) < patch:
+            raise NetworkError(f"SpeedNet needs pictures of at least {patch}×{patch}, got {height}×{width}.")
         inputs = 2 * channels * patch**2
         self.whitening = nn.Conv2d(channels, inputs, patch, whitening_stride, padding=patch // 2, bias=False)
         self.whitening.weight.requires_grad_(False)
