@@ -83,6 +83,17 @@ def keep_buffers() -> None:
     libc.mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
+def seed_draws(seed: int) -> None:
+    """Seed PyTorch's global generators, of the CPU and of the device in use.
+
+    ``torch.manual_seed`` does the same for every kind of device that there might be, and takes a hundred times as
+    long: 0.2 ms, which is 1 % of a step of a small network.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device().type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def available_memory() -> int:
     """Return the bytes that a network can take: of the accelerator where there is one, else of the system."""
     return int(torch.cuda.mem_get_info()[0]) if device().type == "cuda" else available_system_memory()

@@ -121,7 +121,7 @@ def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: b
     for epoch, phase_number in _epochs_left(run):
         updater.begin(run.recipe.plan[phase_number])
         for pictures, labels in _batches_left(run, images, epoch, phase_number, execution):
-            torch.manual_seed(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
+            machine.seed_draws(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
             with execution.autocast():
                 outputs = run.network(pictures)
             loss = compute_loss(outputs, labels, run.network, run.recipe)

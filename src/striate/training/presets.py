@@ -19,7 +19,7 @@ class Preset(NamedTuple):
 
 # Runs of a few hundred steps: a high rate, betas that forget soon, a straight line down.
 _SHORT = Recipe(
-    epochs=1.1,
+    epochs=1,
     batch_size=256,
     optimizer="adamw",
     learning_rate=0.01,

@@ -18,6 +18,7 @@ def make(shape: tuple[int, int, int], classes: int = 10, patch: int = 2, logit_s
         strides=(2, 1),
         pool=False,
         patch=patch,
+        directions=shape[0] * patch**2,
         whitening_stride=1,
         head="flatten",
         logit_scale=logit_scale,

@@ -57,6 +57,7 @@ class SpeedNet(nn.Module):
             or is followed by a pool.
         pool: whether groups take the largest of 2×2 instead of striding.
         patch: side of the whitened patches in pixels.
+        directions: how many of the C · patch² directions are kept, those of the largest variance first.
         whitening_stride: in pixels.
         head: ``max`` gives the linear layer the largest value of each map, ``flatten`` all values.
         logit_scale: what the logits are multiplied by.
@@ -74,6 +75,7 @@ class SpeedNet(nn.Module):
         strides: tuple[int, ...],
         pool: bool,
         patch: int,
+        directions: int,
         whitening_stride: int,
         head: Literal["max", "flatten"],
         logit_scale: float,
@@ -86,7 +88,7 @@ class SpeedNet(nn.Module):
         channels, height, width = shape
         if min(height, width) < patch:
             raise NetworkError(f"SpeedNet needs pictures of at least {patch}×{patch}, got {height}×{width}.")
-        inputs = 2 * channels * patch**2
+        inputs = 2 * min(directions, channels * patch**2)
         self.whitening = nn.Conv2d(channels, inputs, patch, whitening_stride, padding=patch // 2, bias=False)
         self.whitening.weight.requires_grad_(False)
         rows, columns = ((side + 2 * (patch // 2) - patch) // whitening_stride + 1 for side in (height, width))
@@ -118,7 +120,8 @@ class SpeedNet(nn.Module):
         patches = F.unfold(images, patch).transpose(1, 2).flatten(0, 1)  # (N · places, C · patch²)
         covariance = patches.T @ patches / len(patches)
         variances, directions = torch.linalg.eigh(covariance.double())
-        filters = (directions / (variances + _LEAST_VARIANCE).sqrt()).T.float()  # one per row
+        kept = self.whitening.out_channels // 2  # eigh sorts by variance, least first
+        filters = (directions / (variances + _LEAST_VARIANCE).sqrt()).T.float()[-kept:]
         filters = filters.view(-1, channels, patch, patch)
         self.whitening.weight.copy_(torch.cat([filters, -filters]))
 
@@ -163,6 +166,7 @@ def speednet(
         strides=tuple(strides),
         pool=True,
         patch=2,
+        directions=4 * shape[0],
         whitening_stride=1,
         head="max",
         logit_scale=1 / 9,
@@ -184,6 +188,7 @@ def speednet_small(
     widths: tuple[int, ...] = (32, 64, 64),
     depths: tuple[int, ...] = (1, 1, 1),
     strides: tuple[int, ...] | None = None,
+    directions: int = 9,
     head: Literal["max", "flatten"] = "flatten",
 ) -> SpeedNet:
     """Return the network that strides where the paper's pools; pictures under 16 pixels are halved only once."""
@@ -196,6 +201,7 @@ def speednet_small(
         strides=tuple(strides or ((1, 2, 1) if tiny else (2, 2, 1))),
         pool=False,
         patch=3,
+        directions=directions * shape[0],
         whitening_stride=1 if tiny else 2,
         head=head,
         logit_scale=1.0,
