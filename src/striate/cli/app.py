@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
@@ -18,10 +17,10 @@ VERBS = {
     "models": "List the networks of the zoo.",
     "datasets": "List the data sets that are known by name.",
 }
-EXAMPLE = """Train, evaluate and predict convolutional networks for pictures.
+ABOUT = """Train, evaluate and predict convolutional networks for pictures.
 
-Begin with `striate train`, which trains on handwritten digits, or `striate train FOLDER` with a folder of pictures
-per class.
+Begin with "striate train", which trains on handwritten digits,
+or "striate train FOLDER" with a folder of pictures per class.
 """
 
 
@@ -51,11 +50,18 @@ def main(words: list[str] | None = None) -> None:
 
 def app(chosen: str) -> App:
     """Return the command line; only the file of the chosen verb is imported, and its docstring is the verb's help."""
-    made = App(name="striate", help=EXAMPLE, version=version("striate"), help_format="markdown")
+    # Markdown for the examples of a verb; rich's reader of it takes 50 ms, which the list of verbs can do without.
+    made = App(name="striate", help=ABOUT, version=_version, help_format="markdown" if chosen in VERBS else "plaintext")
     for verb, sentence in VERBS.items():
         help_text = None if verb == chosen else sentence
         made.command(f"striate.cli.{verb}:{verb}", name=verb, help=help_text)
     return made
+
+
+def _version() -> str:
+    from importlib.metadata import version  # 30 ms that only --version needs
+
+    return version("striate")
 
 
 def _in_words(error: Exception) -> tuple[str, int]:

@@ -19,7 +19,7 @@ class Preset(NamedTuple):
 
 # Runs of a few hundred steps: a high rate, betas that forget soon, a straight line down.
 _SHORT = Recipe(
-    epochs=1,
+    epochs=1.1,
     batch_size=256,
     optimizer="adamw",
     learning_rate=0.01,
@@ -30,11 +30,11 @@ _SHORT = Recipe(
 )
 
 _PRESETS: dict[str, Preset] = {
-    "digits": Preset("speednet_small", _SHORT.changed(epochs=30, batch_size=64, learning_rate=8e-3, shift=1)),
+    "digits": Preset("speednet_small", _SHORT.changed(epochs=20, batch_size=128, learning_rate=0.012, shift=1)),
     "mnist": Preset("speednet_small", _SHORT),
     "fashion_mnist": Preset(
         "speednet_small(widths=(64,128,128))",
-        _SHORT.changed(epochs=8, learning_rate=8e-3, flip="alternating", shift=1),
+        _SHORT.changed(epochs=9, flip="alternating", shift=1),
     ),
 }
 
