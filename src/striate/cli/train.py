@@ -45,6 +45,9 @@ def train(
 ) -> int:
     """Train a network and save it.
 
+    Known data sets train with a network and a recipe of their own; photographs and other networks with a general one.
+    The run's recipe.toml says which, and every flag changes one field of it.
+
     Example: `striate train mnist --model lenet5 --epochs 5`
 
     JSON keys: run, network, val_accuracy, test_accuracy, test_interval, train_seconds, epochs, parameters.

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+import striate as st
+from striate.data.sources.builtin import BUILTIN
+from striate.training.presets import recommended_model, recommended_recipe
+from tests.networks.zoo.test_zoo import make_spec
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "fashion_mnist", "cifar10", "my photos"])
+def test_the_recommended_network_builds_for_the_pictures_of_its_set(name: str) -> None:
+    shape = BUILTIN.get(name).shape if name in BUILTIN else (3, 96, 96)
+    assert st.build(recommended_model(name), make_spec(shape, 10)) is not None
+
+
+def test_another_network_gets_the_general_recipe() -> None:
+    assert recommended_recipe("mnist", recommended_model("mnist")) != st.Recipe()
+    assert recommended_recipe("mnist", "lenet5") == st.Recipe()
