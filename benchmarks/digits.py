@@ -17,7 +17,7 @@ def one(seed: int, split: int) -> dict[str, float]:
     model = recommended_model(images.name)
     network = st.build(model, images.spec, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = recommended_recipe(images.name, model).changed(seed=seed)
+        recipe = recommended_recipe(images.name, model, images.spec.input).changed(seed=seed)
         run = st.fit(network, images, recipe, folder=f"{folder}/run", progress=False)
     return {
         "seed": seed,

@@ -27,7 +27,7 @@ def main() -> None:
     print(f"1. {len(images.train):,} handwritten digits to learn from, {len(images.test)} kept for the test.")
 
     model = recommended_model(images.name)
-    recipe = recommended_recipe(images.name, model).changed(seed=chosen.seed)
+    recipe = recommended_recipe(images.name, model, images.spec.input).changed(seed=chosen.seed)
     if chosen.epochs:
         recipe = recipe.changed(epochs=chosen.epochs)
     network = st.build(model, images.spec, seed=chosen.seed)

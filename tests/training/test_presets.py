@@ -15,5 +15,12 @@ def test_the_recommended_network_builds_for_the_pictures_of_its_set(name: str) -
 
 
 def test_another_network_gets_the_general_recipe() -> None:
-    assert recommended_recipe("mnist", recommended_model("mnist")) != st.Recipe()
-    assert recommended_recipe("mnist", "lenet5") == st.Recipe()
+    pictures = make_spec((1, 28, 28), 10).input
+    assert recommended_recipe("mnist", recommended_model("mnist"), pictures) != st.Recipe()
+    assert recommended_recipe("mnist", "lenet5", pictures) == st.Recipe()
+
+
+@pytest.mark.parametrize(("side", "shift"), [(8, 0), (96, 8), (224, 18)])
+def test_photographs_are_shifted_by_a_part_of_their_size(side: int, shift: int) -> None:
+    model = recommended_model("my photos")
+    assert recommended_recipe("my photos", model, make_spec((3, side, side), 2).input).shift == shift

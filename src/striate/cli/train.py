@@ -73,7 +73,7 @@ def train(
         seed = recipe.seed if base is None or "seed" in recipe.model_fields_set else base.seed
         images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=seed)
         model = model or recommended_model(images.name)
-        base = base or recommended_recipe(images.name, model)
+        base = base or recommended_recipe(images.name, model, images.spec.input)
         chosen = base.changed(**{name: getattr(recipe, name) for name in recipe.model_fields_set})
         network = build(model, images.spec, seed=chosen.seed)
         print_warnings(network)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from striate.core.spec import InputSpec
 from striate.training.recipe import Recipe
 
 
@@ -39,9 +40,10 @@ _PRESETS: dict[str, Preset] = {
 }
 
 _PHOTOGRAPHS = Preset(
-    "speednet_small(widths=(32,64,128), depths=(2,2,2), head='max')",
-    _SHORT.changed(epochs=30, batch_size=64, learning_rate=5e-3, flip="random", shift=8),
+    "speednet_small(widths=(32,64,128))",
+    _SHORT.changed(epochs=20, batch_size=64, learning_rate=5e-3, flip="random"),
 )
+_SHIFTS = 12  # photographs are moved by up to a twelfth of their side: 8 pixels of 96
 
 
 def recommended_model(data_name: str) -> str:
@@ -49,7 +51,11 @@ def recommended_model(data_name: str) -> str:
     return _PRESETS.get(data_name, _PHOTOGRAPHS).model
 
 
-def recommended_recipe(data_name: str, model: str) -> Recipe:
+def recommended_recipe(data_name: str, model: str, pictures: InputSpec) -> Recipe:
     """Return the recipe for a network on a data set: the one it was chosen with, else the general one."""
     preset = _PRESETS.get(data_name, _PHOTOGRAPHS)
-    return preset.recipe if preset.model == model else Recipe()
+    if preset.model != model:
+        return Recipe()
+    if preset is _PHOTOGRAPHS:
+        return preset.recipe.changed(shift=min(pictures.height, pictures.width) // _SHIFTS)
+    return preset.recipe
