@@ -32,7 +32,8 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom(capsys: pytest.Capture
 
 def test_the_network_text_of_the_readme_is_lenet_5() -> None:
     text = next(block for block in fenced("") if block.startswith("conv"))
-    assert st.summary(text, make_spec((1, 28, 28), 10)).parameters == 61_706
+    spec = make_spec((1, 28, 28), 10)
+    assert st.summary(st.build(text, spec), spec).parameters == 61_706
 
 
 def test_every_word_of_the_readmes_layer_table_is_understood() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Striate
 
-SMALL = ("--size", "32", "--model", "speednet_small(widths=(16,32,32), depths=(1,1,1), head='max')", "--epochs", "2")
+SMALL = ("--size", "32", "--epochs", "4")
 
 
 def test_digits_without_a_word(striate: Striate) -> None:
@@ -25,7 +25,7 @@ def test_an_archive_of_photographs_and_its_folder(striate: Striate, shared_data:
     archive = shared_data / "clothing.tar.gz"
     by_archive = striate("train", archive, *SMALL, "--output", "a", "--json")
     assert by_archive.status == 0, by_archive.err
-    assert by_archive.json["test_accuracy"] > 0.2  # of ten classes, after two epochs
+    assert by_archive.json["test_accuracy"] > 0.35  # of ten classes, after four epochs
 
     shutil.unpack_archive(archive, tmp_path / "unpacked", filter="data")
     by_folder = striate("train", tmp_path / "unpacked" / "clothing-small", *SMALL, "--output", "b", "--json")
