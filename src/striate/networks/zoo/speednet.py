@@ -38,7 +38,7 @@ from striate.core.errors import NetworkError
 from striate.networks.zoo.registry import enter
 
 _PAPER = "Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv 2404.00498, 2024"
-_PIXELS_TO_WHITEN_BY = 400_000  # of pictures: hundreds of patches for each of their few directions
+_PIXELS_TO_WHITEN_BY = 100_000  # of pictures: hundreds of patches for each of their few directions
 _TINY = 16  # pixels: smaller pictures have none to give away
 _NORM_MOMENTUM = 0.3  # what a batch weighs in the statistics: a run of a few hundred steps has no time for 0.1
 _LEAST_VARIANCE = 5e-4  # added to each variance, so that what is only noise is not blown up (section 3.2)
@@ -113,7 +113,7 @@ class SpeedNet(nn.Module):
         Each filter is an eigenvector of the patches' covariance, divided by the deviation along it.
 
         Args:
-            images: (N, C, H, W) float, normalised; so many of them are taken as give 400,000 pixels.
+            images: (N, C, H, W) float, normalised; so many of them are taken as give 100,000 pixels.
         """
         patch, channels = self.whitening.kernel_size[0], self.whitening.in_channels
         images = images[: max(1, _PIXELS_TO_WHITEN_BY // (images.shape[2] * images.shape[3]))]
