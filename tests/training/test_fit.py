@@ -117,17 +117,6 @@ def test_the_last_epoch_may_be_cut_short(image_set: st.ImageSet, tmp_path: Path)
     assert same_weights(run.network, resumed.network)
 
 
-def test_a_last_epoch_of_a_few_steps_is_not_measured_apart(image_set: st.ImageSet, tmp_path: Path) -> None:
-    recipe = RECIPE.changed(batch_size=4, epochs=1.05)  # 22 or so steps, and one more
-    run = train(image_set, tmp_path / "run", recipe=recipe)
-    assert run.step == run.total_steps == run.steps_per_epoch + 1
-    assert [(entry["epoch"], entry["step"]) for entry in run.history] == [(2, run.step)]
-    train(image_set, tmp_path / "half", recipe=recipe, observers=[StopAt(run.steps_per_epoch)])
-    resumed = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "half", progress=False)
-    assert same_weights(run.network, resumed.network)
-    assert len(resumed.history) == 1
-
-
 def test_resuming_a_finished_run_changes_nothing(image_set: st.ImageSet, tmp_path: Path) -> None:
     run = train(image_set, tmp_path / "run")
     again = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False)

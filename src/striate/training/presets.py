@@ -20,7 +20,7 @@ class Preset(NamedTuple):
 
 # Runs of a few hundred steps: a high rate, betas that forget soon, a straight line down.
 _SHORT = Recipe(
-    epochs=1.05,
+    epochs=1,
     batch_size=256,
     optimizer="adamw",
     learning_rate=0.01,

@@ -101,12 +101,8 @@ class Run:
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the last step was the last one of an epoch, so that val is measured.
-
-        What is left of a run after its last whole epoch belongs to that epoch where it is less than a tenth of one.
-        """
-        left = self.total_steps - self.step
-        return left == 0 or (self.step % self.steps_per_epoch == 0 and left > self.steps_per_epoch / 10)
+        """Whether the last step was the last one of an epoch."""
+        return self.step % self.steps_per_epoch == 0 or self.finished
 
     @property
     def finished(self) -> bool:
