@@ -8,9 +8,11 @@ SEEDS = range(5)
 
 
 def main() -> None:
-    """Train five times from the command line."""
+    """Train from the command line: five times on train alone, for val, then five times as users do."""
     folder = data_folder("fashion-mnist")
-    trials = [train("fashion_mnist", "--data-dir", folder, "--seed", seed) for seed in SEEDS]
+    words = ("fashion_mnist", "--data-dir", folder, "--seed")
+    held_out = [train(*words, seed, "--learn-from", "train") for seed in SEEDS]
+    trials = [train(*words, seed) for seed in SEEDS]
     accuracy = spread(trial["test_accuracy"] for trial in trials)
     seconds = spread(trial["train_seconds"] for trial in trials)
     report(
@@ -18,7 +20,7 @@ def main() -> None:
         "at least 93 % on test, as a mean of 5 seeds, each within 120 s of training",
         accuracy["mean"] >= 0.93 and seconds["max"] <= 120,
         trials,
-        val_accuracy=spread(trial["val_accuracy"] for trial in trials),
+        val_accuracy=spread(trial["val_accuracy"] for trial in held_out),
         test_accuracy=accuracy,
         train_seconds=seconds,
     )

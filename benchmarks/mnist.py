@@ -8,8 +8,9 @@ SEEDS = range(5)
 
 
 def main() -> None:
-    """Train five times from the command line."""
+    """Train from the command line: five times on train alone, for val, then five times as users do."""
     folder = data_folder("mnist")
+    held_out = [train("mnist", "--data-dir", folder, "--seed", seed, "--learn-from", "train") for seed in SEEDS]
     trials = [train("mnist", "--data-dir", folder, "--seed", seed) for seed in SEEDS]
     reached = [trial["test_accuracy"] >= 0.99 and trial["train_seconds"] <= 5 for trial in trials]
     report(
@@ -18,7 +19,7 @@ def main() -> None:
         sum(reached) >= 4,
         trials,
         reached=sum(reached),
-        val_accuracy=spread(trial["val_accuracy"] for trial in trials),
+        val_accuracy=spread(trial["val_accuracy"] for trial in held_out),
         test_accuracy=spread(trial["test_accuracy"] for trial in trials),
         train_seconds=spread(trial["train_seconds"] for trial in trials),
     )

@@ -12,11 +12,14 @@ from .data.imageset import Split as Split
 from .data.load import load_data as load_data
 from .evaluation.metrics import Score as Score
 from .evaluation.metrics import evaluate as evaluate
+from .networks.advice import advise as advise
 from .networks.build import build as build
 from .networks.contract import Outputs as Outputs
+from .networks.picture import draw as draw
 from .networks.saved import load as load
 from .networks.saved import save as save
 from .networks.summary import summary as summary
+from .networks.weights import load_weights as load_weights
 from .prediction.predictor import Classifier as Classifier
 from .prediction.predictor import Prediction as Prediction
 from .prediction.predictor import load_classifier as load_classifier

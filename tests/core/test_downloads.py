@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from striate.core.downloads import download
+from striate.core.downloads import download, verify
 from striate.core.errors import FileError
 
 CONTENT = bytes(range(256)) * 4_000
@@ -144,3 +146,74 @@ def test_nowhere_to_write_is_one_sentence(address, tmp_path: Path):
 def test_exactly_one_checksum_is_needed(tmp_path):
     with pytest.raises(ValueError, match="exactly one of sha256 and md5"):
         download("https://example.invalid", tmp_path / "file")
+
+
+def test_the_first_digits_of_a_checksum_may_be_all_that_is_known(address, tmp_path):
+    path = tmp_path / "file"
+    download(f"{address}/file", path, sha256_prefix=SHA256[:8].upper())
+    assert path.read_bytes() == CONTENT
+    path.unlink()
+    with pytest.raises(FileError, match=f"must have the sha256 {SHA256[1:9]}, got {SHA256}; nothing was kept"):
+        download(f"{address}/file", path, sha256_prefix=SHA256[1:9])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["inside", "../../inside", "/inside"])
+def test_the_one_file_in_a_zip_is_what_is_kept_whatever_it_is_called(address, tmp_path, monkeypatch, name):
+    folder = tmp_path / "one" / "two"
+    monkeypatch.setitem(globals(), "CONTENT", zipped({name: b"weights" * 100}))
+    download(f"{address}/file", folder / "file.pth", zipped_sha1=hashlib.sha1(b"weights" * 100).hexdigest())
+    assert (folder / "file.pth").read_bytes() == b"weights" * 100
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == [folder / "file.pth"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no zip at all",
+        lambda: zipped({"a": b"1", "b": b"2"}),
+        lambda: zipped({"a": bytes(50_000_000)}),
+        lambda: zipped({"a": bytes(range(256)) * 40})[:300],
+    ],
+    ids=["no zip", "two files", "bomb", "cut short"],
+)
+def test_what_is_no_zip_of_one_file_is_refused(address, tmp_path, monkeypatch, content):
+    monkeypatch.setitem(globals(), "CONTENT", content() if callable(content) else content)
+    with pytest.raises(FileError, match=r"must be a zip of one file; nothing was kept. Bring it."):
+        download(f"{address}/file", tmp_path / "file", zipped_sha1="0" * 40, by_hand="Bring it.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zip_with_another_file_inside_is_refused(address, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "CONTENT", zipped({"file": b"forged"}))
+    with pytest.raises(FileError, match=f"must have the sha1 {'0' * 40}, got {hashlib.sha1(b'forged').hexdigest()}"):
+        download(f"{address}/file", tmp_path / "file", zipped_sha1="0" * 40)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_to_do_by_hand_is_the_callers_to_say(tmp_path):
+    with pytest.raises(FileError, match=r"refused.*\. Put it into the cupboard\."):
+        download("http://127.0.0.1:9/file", tmp_path / "file", md5=MD5, by_hand="Put it into the cupboard.")
+
+
+def test_a_file_brought_by_hand_is_checked_and_left_where_it_is(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    verify(path, sha256_prefix=SHA256[:8])
+    verify(path, sha1=hashlib.sha1(CONTENT).hexdigest())
+    with pytest.raises(FileError, match=f"{path} must have the sha256 00000000, got {SHA256}. Bring the file again"):
+        verify(path, sha256_prefix="00000000")
+    assert path.read_bytes() == CONTENT
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_too_few_digits_of_a_checksum_say_nothing(tmp_path):
+    with pytest.raises(ValueError, match="at least 8 digits"):
+        download("https://example.invalid", tmp_path / "file", sha256_prefix=SHA256[:7])

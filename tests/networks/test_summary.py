@@ -24,7 +24,8 @@ def test_lenet_layer_by_layer() -> None:
     ]
     assert result.parameters == result.trainable == 61_706
     assert result.activation_bytes == 4 * (4704 + 1176 + 1600 + 400 + 120 + 84 + 10)
-    assert str(result).endswith("61,706 parameters, 61,706 of them trainable")
+    last = str(result).splitlines()[-1]
+    assert last == "61,706 parameters, 61,706 of them trainable; 416,520 multiply-adds for one picture"
 
 
 def test_a_module_is_left_as_it_was() -> None:
@@ -38,6 +39,21 @@ def test_a_module_is_left_as_it_was() -> None:
     assert network[3].training
     assert not any(module._forward_hooks for module in network.modules())
     assert torch.isfinite(network(torch.zeros(1, 1, 8, 8))).all()
+
+
+def test_operations_between_layers_are_named_by_what_they_do() -> None:
+    class Joins(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            active = self.relu(x)
+            return torch.cat([x + active, x * active], 1).mean((2, 3))
+
+    rows = st.summary(Joins(), make_spec((1, 8, 8), 2)).rows
+    kinds = ("add", "mul", "cat", "mean")
+    assert [(row.name, row.kind) for row in rows] == [("relu", "ReLU"), *((kind, kind) for kind in kinds)]
 
 
 def test_a_network_that_does_not_fit_is_refused() -> None:

@@ -71,6 +71,25 @@ def test_the_best_weights_on_val_are_kept(image_set: st.ImageSet, tmp_path: Path
     assert torch.equal(loaded.probabilities(image_set.test.images), probabilities)
 
 
+def test_learning_from_val_too_chooses_nothing_and_keeps_the_last_weights(
+    image_set: st.ImageSet, tmp_path: Path
+) -> None:
+    class Last(st.Observer):
+        def on_epoch_end(self, run: st.Run) -> None:
+            self.state = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+
+    last = Last()
+    whole = {"learn_from": "train+val", "average": "none"}
+    run = train(image_set, tmp_path / "run", observers=[last], **whole)
+    assert run.train_pictures == len(image_set.train) + len(image_set.val)
+    assert run.val_accuracy is None
+    assert "val_accuracy" not in run.history[-1]
+    assert all(torch.equal(tensor, last.state[name]) for name, tensor in run.network.state_dict().items())
+    stopped = train(image_set, tmp_path / "stopped", observers=[StopAt(10)], **whole)
+    network = st.build(MODEL, image_set.spec, seed=1)
+    assert same_weights(st.fit(network, image_set, resume=stopped.folder, progress=False).network, run.network)
+
+
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(image_set: st.ImageSet, tmp_path: Path) -> None:
     first = train(image_set, tmp_path / "1")
     torch.rand(5)  # what others draw meanwhile does not matter

@@ -65,6 +65,12 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(tmp_path / "typo.toml")
 
 
+@pytest.mark.parametrize("field", ["early_stopping_epochs", "target_error"])
+def test_what_stops_by_val_cannot_learn_from_it(field: str) -> None:
+    with pytest.raises(st.RecipeError, match=f"{field} needs val to stop by: leave it out where learn_from"):
+        st.Recipe(learn_from="train+val", **{field: 1})
+
+
 def test_it_cannot_be_changed_in_place() -> None:
     with pytest.raises(Exception, match="frozen"):
         st.Recipe().epochs = 3  # type: ignore[misc]

@@ -13,7 +13,8 @@ VERBS = {
     "train": "Train a network and save it.",
     "evaluate": "Score a trained network, with intervals and its confusions.",
     "predict": "Label pictures with a trained network.",
-    "summary": "List the layers of a network: shapes and parameters.",
+    "summary": "List the layers of a network: shapes, receptive fields, costs; and advice.",
+    "draw": "Draw a network as an SVG picture.",
     "models": "List the networks of the zoo.",
     "datasets": "List the data sets that are known by name.",
 }

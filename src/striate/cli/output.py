@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from striate.core.finding import Finding
 from striate.networks.build import blueprint_of
 from striate.networks.text import underlined_finding
 
@@ -34,6 +35,12 @@ def print_warnings(network: nn.Module) -> None:
     blueprint = blueprint_of(network)
     for finding in getattr(network, "findings", ()):
         print(f"{finding.severity}:\n{underlined_finding(blueprint.name, finding)}", file=sys.stderr)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print on standard error what was found: what it is about, the evidence, the fix."""
+    for finding in findings:
+        print(f"{finding.severity}: {finding.where}: {finding.message} {finding.fix}".rstrip(), file=sys.stderr)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:

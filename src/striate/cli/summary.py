@@ -2,81 +2,112 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from pathlib import Path
+from dataclasses import asdict
+from typing import Any
 
-from torch import nn
-
-from striate.cli.models import paper_spec
-from striate.cli.output import Json, print_json, print_table, print_warnings, say
-from striate.core.errors import NetworkError
-from striate.core.spec import InputSpec, Spec, TaskSpec
-from striate.networks import saved
-from striate.networks.build import build_on_meta, read_model
+from striate.cli.network import read_network
+from striate.cli.output import Json, print_findings, print_json, print_table, print_warnings, say
+from striate.core import machine
+from striate.networks.advice import advise
+from striate.networks.geometry import ReceptiveField
+from striate.networks.summary import LayerRow, Summary, field_in_words, in_words
 from striate.networks.summary import summary as summarise
-from striate.networks.zoo import ZOO
-
-LARGEST = 65_535
-TEXT_INPUT, TEXT_CLASSES = "1x28x28", 10  # what a text is laid out for when nobody says
 
 
 def summary(model: str, /, *, input: str | None = None, classes: int | None = None, json: Json = False) -> int:
-    """List the layers of a network: shapes and parameters.
+    """List the layers of a network: shapes, receptive fields, parameters, multiply-adds, memory; and advice.
 
-    Example: `striate summary lenet5`, or `striate summary "conv 8@3x3 relu | gap | fc 10" --input 3x64x64`
+    Example: `striate summary lenet5`, or `striate summary "conv 8@3x3 relu | gap | fc 10" --input 3x64x64`, or
+    `striate summary torchvision.models:resnet18`
 
-    JSON keys: parameters, trainable, layers (name, kind, output, parameters), findings.
+    JSON keys: parameters, trainable, auxiliary (parameters of auxiliary heads), multiply_adds, activation_bytes,
+    layers (name, kind, output, parameters, multiply_adds, activation_bytes, field (size, jump, offset, regular; null
+    where unknown), sharing (weights, connections, fully_connected; null but for convolutions)), notes (what is not
+    known), findings (code, severity, where, message, numbers, fix)).
 
     Args:
-        model: A zoo name, a network text, a .txt file that holds one, a run's folder or a saved network.
-        input: Channels x height x width of the pictures. Default: what the network's paper used; 1x28x28 for a text.
+        model: A zoo name, a network text, a .txt file that holds one, a run's folder, a saved network, or
+            module:factory for a network of your own.
+        input: Channels x height x width of the pictures. Default: what the network's paper used; 1x28x28 for a text,
+            3x224x224 for module:factory.
         classes: How many. Default: what the network's paper used.
     """
-    network, spec = _network(model, input, classes)
+    network, spec = read_network(model, input, classes)
     result = summarise(network, spec)
-    findings = getattr(network, "findings", ())
+    written = getattr(network, "findings", ())  # in a text, where carets can show them
+    known = {finding.code for finding in written}
+    advice = [one for one in advise(network, spec, geometry=result.geometry) if one.code not in known]
     if json:
-        print_json(
-            {
-                "parameters": result.parameters,
-                "trainable": result.trainable,
-                "layers": [dataclasses.asdict(row) for row in result.rows],
-                "findings": [dataclasses.asdict(one) for one in findings],
-            }
-        )
+        print_json(_as_json(result) | {"findings": [asdict(one) for one in (*written, *advice)]})
         return 0
-    rows = [[row.name, row.kind, "×".join(map(str, row.output)), f"{row.parameters:,}"] for row in result.rows]
-    print_table(["layer", "kind", "output", "parameters"], rows, numbers=["output", "parameters"])
-    say(f"{result.parameters:,} parameters, {result.trainable:,} of them trainable")
+    numbers = ["output", "sees", "parameters", "multiply-adds", "memory"]
+    print_table(["layer", "kind", *numbers], map(_row, result.rows), numbers=numbers)
+    say(_totals(result))
+    for note in result.notes:
+        say(f"note: {note}", json_wanted=True)
     print_warnings(network)
+    print_findings(advice)
     return 0
 
 
-def _network(model: str, input_words: str | None, classes: int | None) -> tuple[nn.Module, Spec]:
-    if Path(model).is_dir() or model.endswith(".safetensors"):
-        if input_words or classes:
-            raise NetworkError("A saved network has its own input and classes: leave --input and --classes out.")
-        loaded = saved.load(model)
-        return loaded.network, loaded.spec
-    blueprint = read_model(model)
-    entry = ZOO.get(blueprint.name) if blueprint.kind == "zoo" else None
-    if input_words is None and classes is None and entry is not None:
-        spec = paper_spec(entry)
-    else:
-        default = "x".join(map(str, entry.shape)) if entry else TEXT_INPUT
-        usual = entry.classes if entry else TEXT_CLASSES
-        spec = _spec(input_words or default, usual if classes is None else classes)
-    return build_on_meta(model, spec), spec
+def _row(row: LayerRow) -> list[str]:
+    return [
+        row.name,
+        row.kind,
+        in_words(row.output),
+        field_in_words(row.field),
+        f"{row.parameters:,}" if row.parameters else "",
+        f"{row.multiply_adds:,}" if row.multiply_adds else "",
+        machine.in_words(row.activation_bytes),
+    ]
 
 
-def _spec(words: str, classes: int) -> Spec:
-    match = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", words)
-    sizes = [int(number) for number in match.groups()] if match else []
-    if not sizes or not all(1 <= size <= LARGEST for size in sizes):
-        raise NetworkError(f"--input must be channels x height x width, such as 3x224x224, got {words!r}.")
-    if not 1 <= classes <= LARGEST:
-        raise NetworkError(f"--classes must be from 1 to {LARGEST:,}, got {classes}.")
-    channels, height, width = sizes
-    pictures = InputSpec(channels=channels, height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels)
-    return Spec(input=pictures, task=TaskSpec(class_names=tuple(str(number) for number in range(classes))))
+def _totals(result: Summary) -> str:
+    heads = f", {result.auxiliary:,} in auxiliary heads" if result.auxiliary else ""
+    words = [
+        f"{result.parameters:,} parameters, {result.trainable:,} of them trainable{heads}",
+        f"{result.multiply_adds:,} multiply-adds and {machine.in_words(result.activation_bytes)} of activations "
+        "for one picture",
+    ]
+    shared = [row.sharing for row in result.rows if row.sharing]
+    if shared:
+        used, without = sum(one.weights for one in shared), sum(one.fully_connected for one in shared)
+        words.append(
+            f"convolutions: {used:,} shared weights serve {sum(one.connections for one in shared):,} connections; "
+            f"fully connected layers between the same maps would need {without:,}"
+        )
+    return "\n".join(words)
+
+
+def _as_json(result: Summary) -> dict[str, Any]:
+    return {
+        "parameters": result.parameters,
+        "trainable": result.trainable,
+        "auxiliary": result.auxiliary,
+        "multiply_adds": result.multiply_adds,
+        "activation_bytes": result.activation_bytes,
+        "layers": [_row_as_json(row) for row in result.rows],
+        "notes": list(result.notes),
+    }
+
+
+def _row_as_json(row: LayerRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "output": list(row.output),
+        "parameters": row.parameters,
+        "multiply_adds": row.multiply_adds,
+        "activation_bytes": row.activation_bytes,
+        "field": None if row.field is None else _field_as_json(row.field),
+        "sharing": None if row.sharing is None else asdict(row.sharing),
+    }
+
+
+def _field_as_json(field: ReceptiveField) -> dict[str, Any]:
+    return {
+        "size": list(field.size),
+        "jump": [None if jump is None else float(jump) for jump in field.jump],
+        "offset": list(field.offset),
+        "regular": field.regular,
+    }

@@ -14,11 +14,13 @@ from torch import nn
 from striate.cli.evaluate import load_again
 from striate.cli.output import Json, print_json, print_warnings, say
 from striate.core import files, machine
-from striate.core.errors import FileError, RecipeError
+from striate.core.errors import FileError, NetworkError, RecipeError
+from striate.core.spec import InputSpec
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
-from striate.networks.build import build, build_blueprint, check_fits_in_memory
+from striate.networks.build import build, build_blueprint, check_fits_in_memory, read_model
+from striate.networks.pretrained import default_pretrained
 from striate.training import checkpoint
 from striate.training.events import Observer
 from striate.training.fit import fit
@@ -34,6 +36,7 @@ def train(
     /,
     *,
     model: str | None = None,
+    pretrained: bool = False,
     size: int | None = None,
     channels: int | None = None,
     data_dir: Path | None = None,
@@ -50,11 +53,14 @@ def train(
 
     Example: `striate train mnist --model lenet5 --epochs 5`
 
-    JSON keys: run, network, val_accuracy, test_accuracy, test_interval, train_seconds, epochs, parameters.
+    JSON keys: run, network, val_accuracy (null where val was learned from too), test_accuracy, test_interval,
+    train_seconds, epochs, parameters.
 
     Args:
         data: A data set's name, a folder of pictures per class, or a zip or tar of one. Default: digits.
         model: A zoo name (`striate models`), a network text, or a .txt file that holds one.
+        pretrained: Start from the published weights of the zoo network that --model names. Pictures then get the
+            size, channels and normalisation that they were trained with; --size and --channels change the first two.
         size: Height and width in pixels that pictures are resized to.
         channels: 1 for grey, 3 for RGB.
         data_dir: Where the files of a named data set are.
@@ -65,17 +71,27 @@ def train(
     if output is not None:
         check_free(output)
     if resume is not None:
-        _check_left_out(recipe, model=model, size=size, channels=channels, output=output, config=config)
+        _check_left_out(
+            recipe,
+            model=model,
+            pretrained=pretrained or None,
+            size=size,
+            channels=channels,
+            output=output,
+            config=config,
+        )
         network, images = _stopped(resume, data, data_dir)
         run = fit(network, images, resume=resume)
     else:
         base = read_recipe(config) if config else None
         seed = recipe.seed if base is None or "seed" in recipe.model_fields_set else base.seed
-        images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=seed)
+        like, weights = _published(model, size, channels) if pretrained else (None, None)
+        size, channels = (None, None) if pretrained else (size, channels)  # like has them
+        images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=seed, like=like)
         model = model or recommended_model(images.name)
         base = base or recommended_recipe(images.name, model, images.spec.input)
         chosen = base.changed(**{name: getattr(recipe, name) for name in recipe.model_fields_set})
-        network = build(model, images.spec, seed=chosen.seed)
+        network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
         plan = SayFirst(_plan(images, network, model, chosen), json)
         run = fit(network, images, chosen, folder=output, observers=[plan])
@@ -85,6 +101,14 @@ def train(
         return 2
     _report(run, evaluate(run.network, images.test), images.test, json)
     return 0
+
+
+def _published(model: str | None, size: int | None, channels: int | None) -> tuple[InputSpec, str]:
+    """Return the pictures that the published weights of a network take, and the weights' name."""
+    if model is None:
+        raise NetworkError("--pretrained needs the network that the weights are of: add --model, such as resnet18.")
+    entry = default_pretrained(read_model(model).name)
+    return entry.input_spec(channels=channels or 3, size=size), entry.name
 
 
 @final
@@ -123,9 +147,10 @@ def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> s
     layers = check_fits_in_memory(network, images.spec, batch_size)
     shape = "×".join(str(number) for number in images.spec.input.shape)
     held_out = " (held out of train)" if images.held_out else ""
+    use = "to learn from too" if recipe.learn_from == "train+val" else f"to choose by{held_out}"
     return "\n".join(
         [
-            f"pictures  {images.name}: {len(images.train):,} to train, {len(images.val):,} to choose by{held_out}, "
+            f"pictures  {images.name}: {len(images.train):,} to train, {len(images.val):,} {use}, "
             f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
             f"network   {model}: {layers.parameters:,} parameters",
             f"recipe    {recipe.epochs:g} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at "

@@ -7,11 +7,15 @@ import hashlib
 import http
 import http.client
 import os
+import shutil
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, final
 
@@ -20,10 +24,21 @@ from striate.core.errors import FileError
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30
+_FEWEST_DIGITS = 8  # of a checksum: fewer would let too much pass
+_MOST_UNZIPPED = 100  # times the size of the zip; a zip bomb has thousands
 _BY_HAND = "Download it yourself and pass --data-dir with its folder."
 
 
-def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None = None) -> None:
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    sha256_prefix: str | None = None,
+    zipped_sha1: str | None = None,
+    by_hand: str = _BY_HAND,
+) -> None:
     """Fetch one file and put it at ``path`` once its checksum is right.
 
     It is written aside, to ``path`` + ``.part``; what an interrupted download left there is continued. Name, size
@@ -31,22 +46,68 @@ def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None
 
     Args:
         url: HTTPS; plain HTTP only from this machine itself.
-        sha256, md5: exactly one of them, in hexadecimal.
+        sha256, md5: exactly one checksum is given, in hexadecimal.
+        sha256_prefix: the first digits of it, for a publisher that gives no more. Eight of them tell a damaged file
+            from a whole one; against a forged one there is only HTTPS.
+        zipped_sha1: of the one file in the zip that ``url`` is; that file is what is put at ``path``.
+        by_hand: what the person is told to do where the download fails.
 
     Raises:
         FileError: no connection, a refused or interrupted transfer, a wrong checksum, or nowhere to write.
     """
-    if (sha256 is None) == (md5 is None):
-        raise ValueError("download must be given exactly one of sha256 and md5.")
+    checksum = _the_one(sha256=sha256, md5=md5, sha256_prefix=sha256_prefix, zipped_sha1=zipped_sha1)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part)
-        _verify(part, url, "sha256" if sha256 else "md5", sha256 or md5 or "")
+        if zipped_sha1 is not None:
+            part = _unzipped(part, url, by_hand)
+        _verify(part, url, checksum, by_hand)
         part.replace(path)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise FileError(f"Cannot download {url}: {reason}. {_BY_HAND}") from error
+        raise FileError(f"Cannot download {url}: {reason}. {by_hand}") from error
+
+
+def verify(path: Path, *, sha256_prefix: str | None = None, sha1: str | None = None) -> None:
+    """Check a file that somebody has brought; it stays where it is, right or wrong.
+
+    Raises:
+        FileError: its checksum is not the one given, or it cannot be read.
+    """
+    checksum = _the_one(sha256_prefix=sha256_prefix, sha1=sha1)
+    try:
+        received = checksum.of(path)
+    except OSError as error:
+        raise FileError(f"Cannot read {path}: {error.strerror}.") from error
+    if not received.startswith(checksum.expected):
+        raise FileError(f"{path} must have the {checksum}, got {received}. Bring the file again, or remove it.")
+
+
+@final
+@dataclass(frozen=True)
+class _Checksum:
+    """A digest that a file must have, or the first digits of one."""
+
+    algorithm: str
+    expected: str
+
+    def of(self, path: Path) -> str:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, self.algorithm).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.expected}"
+
+
+def _the_one(**checksums: str | None) -> _Checksum:
+    given = {name: value for name, value in checksums.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"There must be exactly one of {' and '.join(checksums)}.")
+    ((name, value),) = given.items()
+    if len(value) < _FEWEST_DIGITS:
+        raise ValueError(f"{name} must have at least {_FEWEST_DIGITS} digits, got {value!r}.")
+    return _Checksum(name.removesuffix("_prefix").removeprefix("zipped_"), value.lower())
 
 
 def _fetch(url: str, part: Path) -> None:
@@ -110,12 +171,29 @@ class _Progress:
             print(file=sys.stderr)
 
 
-def _verify(part: Path, url: str, algorithm: str, expected: str) -> None:
-    with part.open("rb") as stream:
-        received = hashlib.file_digest(stream, algorithm).hexdigest()
-    if received != expected.lower():
+def _verify(part: Path, url: str, checksum: _Checksum, by_hand: str) -> None:
+    received = checksum.of(part)
+    if not received.startswith(checksum.expected):
         part.unlink()
-        raise FileError(f"{url} must have the {algorithm} {expected}, got {received}; nothing was kept. {_BY_HAND}")
+        raise FileError(f"{url} must have the {checksum}, got {received}; nothing was kept. {by_hand}")
+
+
+def _unzipped(part: Path, url: str, by_hand: str) -> Path:
+    """Return the one file in a zip, which is removed; no name in the zip is used, so it leads nowhere else."""
+    target = part.with_name(part.name + ".unzipped")
+    try:
+        with zipfile.ZipFile(part) as archive:
+            (member,) = (entry for entry in archive.infolist() if not entry.is_dir())
+            if member.file_size > _MOST_UNZIPPED * part.stat().st_size:
+                raise ValueError("it unpacks to far more than weights do")
+            with archive.open(member) as source, target.open("wb") as stream:
+                shutil.copyfileobj(source, stream, _CHUNK)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        target.unlink(missing_ok=True)
+        raise FileError(f"{url} must be a zip of one file; nothing was kept. {by_hand}") from error
+    finally:
+        part.unlink()
+    return target
 
 
 def _safe(url: str) -> str:

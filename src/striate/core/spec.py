@@ -6,6 +6,7 @@ drift from the weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -82,3 +83,17 @@ class Spec(BaseModel):
 
     input: InputSpec
     task: TaskSpec
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], classes: int | Sequence[str]) -> Spec:
+        """Return the Spec of pictures that are not normalised, for looking at a network without data.
+
+        Args:
+            shape: (C, H, W) of one picture.
+            classes: their names, or K of them, named by number.
+        """
+        channels, height, width = shape
+        mean, std = (0.0,) * channels, (1.0,) * channels
+        names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+        pictures = InputSpec(channels=channels, height=height, width=width, mean=mean, std=std)
+        return cls(input=pictures, task=TaskSpec(class_names=names))

@@ -193,22 +193,22 @@ class ImageSet:
         return self._train.spec
 
     @property
+    def train_and_val(self) -> Split:
+        """Train and val joined in a copy, for the last training of a recipe that is fixed.
+
+        Raises:
+            DataError: the copy takes more memory than is free.
+        """
+        return self._joined(self.train, self.val)
+
+    @property
     def everything(self) -> Split:
         """Train, val and test joined in a copy, for scoring pictures that the network never saw.
 
         Raises:
             DataError: the copy takes more memory than is free.
         """
-        splits = (self.train, self.val, self.test)
-        check_memory(sum(map(len, splits)), self.spec.input, f"of {self.name} joined", "Use the splits one by one.")
-        groups = [split.groups for split in splits if split.groups is not None]
-        return Split(
-            images=torch.cat([split.images for split in splits]),
-            labels=torch.cat([split.labels for split in splits]),
-            spec=self.spec,
-            origins=[origin for split in splits for origin in split.origins],
-            groups=torch.cat(groups) if len(groups) == len(splits) else None,
-        )
+        return self._joined(self.train, self.val, self.test)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -222,6 +222,17 @@ class ImageSet:
             digest.update(split.images.contiguous().numpy().data)
             digest.update(split.labels.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    def _joined(self, *splits: Split) -> Split:
+        check_memory(sum(map(len, splits)), self.spec.input, f"of {self.name} joined", "Use the splits one by one.")
+        groups = [split.groups for split in splits if split.groups is not None]
+        return Split(
+            images=torch.cat([split.images for split in splits]),
+            labels=torch.cat([split.labels for split in splits]),
+            spec=self.spec,
+            origins=[origin for split in splits for origin in split.origins],
+            groups=torch.cat(groups) if len(groups) == len(splits) else None,
+        )
 
 
 def _select(origins: Sequence[str], index: Tensor | slice) -> Origins:

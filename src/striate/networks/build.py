@@ -16,7 +16,7 @@ from striate.core import machine
 from striate.core.errors import NetworkError, suggest
 from striate.core.spec import Spec
 from striate.networks import contract
-from striate.networks.summary import Summary, summary
+from striate.networks.summary import Summary, layout
 from striate.networks.text import GRAMMAR_VERSION, build_text
 from striate.networks.zoo import ZOO
 
@@ -46,14 +46,16 @@ class Blueprint(BaseModel):
         return {"zoo": self.name, "text": "text", "foreign": self.name.rpartition(".")[2]}[self.kind]
 
 
-def build(model: str, spec: Spec, *, seed: int = 0, **options: Any) -> nn.Module:
-    """Build a network with random weights.
+def build(model: str, spec: Spec, *, seed: int = 0, weights: str | None = None, **options: Any) -> nn.Module:
+    """Build a network with random weights, or with published ones.
 
     Args:
         model: a zoo name (``"lenet5"``), one with options (``"feedforward1(hidden=500)"``), a network text, or the
             path of a ``.txt`` file that holds one.
         spec: what the network takes and what its logits mean.
         seed: of the initial weights; the caller's random state is left as it was.
+        weights: the name of a zoo network's published weights; ``"imagenet"`` is the default of those trained on
+            ImageNet. They are downloaded once; another number of classes or input channels keeps all that it can.
         options: the zoo network's own options.
 
     Returns:
@@ -61,9 +63,20 @@ def build(model: str, spec: Spec, *, seed: int = 0, **options: Any) -> nn.Module
 
     Raises:
         NetworkError: an unknown name or option, a mistake in the text, a network that does not fit the pictures or
-            the memory of this machine.
+            the memory of this machine, weights of an unknown name.
+        FileError: the weights cannot be downloaded, or are not what was published.
     """
-    return build_blueprint(read_model(model, options), spec, seed=seed)
+    blueprint = read_model(model, options)
+    if weights is None:
+        return build_blueprint(blueprint, spec, seed=seed)
+    from striate.networks.pretrained import find_pretrained, load_pretrained  # they build networks themselves
+
+    if blueprint.kind != "zoo":
+        raise NetworkError("Published weights are for networks of the zoo, got a network text. Leave weights out.")
+    entry = find_pretrained(blueprint.name, weights)
+    network = build_blueprint(blueprint, spec, seed=seed)
+    load_pretrained(network, entry)
+    return network
 
 
 def read_model(model: str, options: dict[str, Any] | None = None) -> Blueprint:
@@ -113,7 +126,7 @@ def check_fits_in_memory(network: nn.Module, spec: Spec, batch_size: int = 2) ->
     Raises:
         NetworkError: weights, gradients, optimiser state and activations do not fit.
     """
-    layers = summary(network, spec)
+    layers = layout(network, spec)
     needed, free = layers.training_bytes(batch_size), machine.available_memory()
     if needed <= free:
         return layers

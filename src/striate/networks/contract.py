@@ -32,6 +32,16 @@ def stages_of(network: nn.Module) -> dict[str, nn.Module]:
     return dict(stages) if isinstance(stages, Mapping) else dict(network.named_children())
 
 
+def leaves_of(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that hold no others, path → module."""
+    return {path: module for path, module in network.named_modules() if not any(module.children())}
+
+
+def auxiliary_heads_of(network: nn.Module) -> list[nn.Module]:
+    """Return the heads that work in training alone; most networks have none."""
+    return [network.get_submodule(path) for path in getattr(network, "auxiliary", None) or ()]
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     """Put the network into evaluation mode, and each of its modules back to what it was."""

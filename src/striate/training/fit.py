@@ -23,7 +23,7 @@ from striate.core.errors import NetworkError, RecipeError, TrainingError
 from striate.core.machine import Execution
 from striate.data.augment import augment
 from striate.data.batches import batch_count, epoch_batches
-from striate.data.imageset import ImageSet
+from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator, keyed_seed
 from striate.data.preprocess import normalise
 from striate.networks import contract, saved
@@ -56,8 +56,8 @@ def fit(
 ) -> Run:
     """Train a network.
 
-    Every choice is made on ``images.val``; ``images.test`` is never touched. The first Ctrl-C finishes the step,
-    saves and returns what there is.
+    Every choice is made on ``images.val``; ``images.test`` is never touched. A recipe that learns from train+val
+    chooses nothing and keeps the last weights. The first Ctrl-C finishes the step, saves and returns what there is.
 
     Args:
         network: images (N, C, H, W) → logits (N, K); trained in place.
@@ -71,7 +71,7 @@ def fit(
         changes: fields of the recipe by name, such as ``epochs=5``.
 
     Returns:
-        The run: ``run.network`` (the weights that did best on val), ``run.history``, ``run.folder``.
+        The run: ``run.network`` (the weights that did best on val, or the last), ``run.history``, ``run.folder``.
 
     Raises:
         NetworkError: the network does not fit the pictures.
@@ -86,13 +86,15 @@ def fit(
     recipe = (recipe or Recipe()).changed(**changes)
     machine.keep_buffers()
     _rehearse(network, images, recipe)
-    run = _start(network, images, recipe)
+    whole = recipe.learn_from == "train+val"
+    learned, val = (images.train_and_val, None) if whole else (images.train, images.val)
+    run = _start(network, images, recipe, len(learned))
     contract.remember_spec(network, images.spec)
     run.folder = Path(resume) if resume else run_folder(folder, images.name, run.blueprint.short_name)
     watchers = [*observers, *default_observers(progress)]
     with _threads(recipe.threads), _interruptible(run), torch.random.fork_rng():
         try:
-            _train(run, images, watchers, resuming=resume is not None)
+            _train(run, learned, val, watchers, resuming=resume is not None)
         except BaseException as error:
             run.stop(type(error).__name__)
             raise
@@ -101,11 +103,11 @@ def fit(
     return run
 
 
-def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: bool) -> None:
+def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer], *, resuming: bool) -> None:
     start = time.perf_counter()
-    execution = _resolve(run, images)
+    execution = _resolve(run, learned)
     if not resuming:
-        _prepare(run, images)
+        _prepare(run, learned)
     execution.place(run.network)
     updater = Updater(run.network, run.recipe)
     average = WeightAverage(run.network, run.recipe.average_decay) if run.recipe.average == "ema" else None
@@ -120,7 +122,7 @@ def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: b
 
     for epoch, phase_number in _epochs_left(run):
         updater.begin(run.recipe.plan[phase_number])
-        for pictures, labels in _batches_left(run, images, epoch, phase_number, execution):
+        for pictures, labels in _batches_left(run, learned, epoch, phase_number, execution):
             machine.seed_draws(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
             with execution.autocast():
                 outputs = run.network(pictures)
@@ -141,7 +143,7 @@ def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: b
                 checkpoint.save(run, updater, average)
                 saved_at = time.perf_counter()
         if run.ends_epoch:
-            _end_epoch(run, images, epoch + 1, average.network if average else run.network, execution)
+            _end_epoch(run, val, epoch + 1, average.network if average else run.network, execution)
             _tell(observers, "on_epoch_end", run)
         checkpoint.save(run, updater, average)
         if run.stop_reason:
@@ -151,8 +153,7 @@ def _train(run: Run, images: ImageSet, observers: list[Observer], *, resuming: b
     _finish(run, average)
 
 
-def _start(network: nn.Module, images: ImageSet, recipe: Recipe) -> Run:
-    count = len(images.train)
+def _start(network: nn.Module, images: ImageSet, recipe: Recipe, count: int) -> Run:
     return Run(
         network=network,
         spec=images.spec,
@@ -164,11 +165,11 @@ def _start(network: nn.Module, images: ImageSet, recipe: Recipe) -> Run:
     )
 
 
-def _resolve(run: Run, images: ImageSet) -> Execution:
+def _resolve(run: Run, learned: Split) -> Execution:
     """Measure what the recipe leaves open, and write it into the run's recipe."""
     recipe = run.recipe
-    first = images.train.images[: recipe.batch_size]
-    labels = images.train.labels[: recipe.batch_size].to(machine.device())
+    first = learned.images[: recipe.batch_size]
+    labels = learned.labels[: recipe.batch_size].to(machine.device())
 
     def train_once(network: nn.Module, execution: Execution) -> None:
         with execution.autocast():
@@ -216,13 +217,13 @@ def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
             ) from error
 
 
-def _prepare(run: Run, images: ImageSet) -> None:
+def _prepare(run: Run, learned: Split) -> None:
     """Let the network initialise itself from pictures, where it does: SpeedNet's whitening."""
     prepare = getattr(run.network, "prepare", None)
     if callable(prepare):
-        order = torch.randperm(len(images.train), generator=keyed_generator(run.recipe.seed, _PREPARE_STREAM))
+        order = torch.randperm(len(learned), generator=keyed_generator(run.recipe.seed, _PREPARE_STREAM))
         chosen = order[:PREPARE_PICTURES]
-        prepare(normalise(images.train.images.index_select(0, chosen), run.spec.input))
+        prepare(normalise(learned.images.index_select(0, chosen), run.spec.input))
 
 
 def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:
@@ -234,12 +235,12 @@ def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:
 
 
 def _batches_left(
-    run: Run, images: ImageSet, epoch: int, phase_number: int, execution: Execution
+    run: Run, learned: Split, epoch: int, phase_number: int, execution: Execution
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the pictures (B, C, H, W), augmented and normalised, and the labels (B,) of what is left of an epoch."""
     recipe, resolution = run.recipe, run.recipe.plan[phase_number].resolution
     batches = epoch_batches(
-        images.train,
+        learned,
         recipe.batch_size,
         epoch=epoch,
         seed=recipe.seed,
@@ -255,11 +256,8 @@ def _batches_left(
         yield pictures, batch.labels.to(pictures.device, non_blocking=True)
 
 
-def _end_epoch(run: Run, images: ImageSet, epoch: int, network: nn.Module, execution: Execution) -> None:
-    """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
-    logits = compute_logits(network, images.val.images, run.spec.input, execution)  # (N, K)
-    accuracy = (logits.argmax(1) == images.val.labels).double().mean().item()
-    loss = _finite(nn.functional.cross_entropy(logits, images.val.labels).item(), "loss on val", run)
+def _end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution) -> None:
+    """Write down how the epoch went, and choose by val where there is one."""
     run.history.append(
         {
             "epoch": epoch,
@@ -268,11 +266,19 @@ def _end_epoch(run: Run, images: ImageSet, epoch: int, network: nn.Module, execu
             "learning_rate": run.learning_rate,
             "loss": run.tally.loss / run.tally.pictures,
             "accuracy": run.tally.correct / run.tally.pictures,
-            "val_loss": loss,
-            "val_accuracy": accuracy,
         }
     )
     run.tally = Tally()
+    if val is not None:
+        _choose(run, val, epoch, network, execution)
+
+
+def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Execution) -> None:
+    """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
+    logits = compute_logits(network, val.images, run.spec.input, execution)  # (N, K)
+    accuracy = (logits.argmax(1) == val.labels).double().mean().item()
+    loss = _finite(nn.functional.cross_entropy(logits, val.labels).item(), "loss on val", run)
+    run.history[-1] |= {"val_loss": loss, "val_accuracy": accuracy}
     if run.best is None or (accuracy, -loss) > (run.best.accuracy, -run.best.loss):
         state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         run.best = Best(epoch, accuracy, loss, state)
@@ -284,7 +290,7 @@ def _end_epoch(run: Run, images: ImageSet, epoch: int, network: nn.Module, execu
 
 
 def _finish(run: Run, average: WeightAverage | None) -> None:
-    """Give the network the weights that did best on val, or its last ones where no epoch was completed, and save it."""
+    """Give the network the weights that did best on val, or its last ones where nothing was measured, and save it."""
     last = average.network if average else run.network
     run.network.load_state_dict(run.best.state if run.best else last.state_dict())
     run.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]

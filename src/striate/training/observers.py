@@ -25,9 +25,10 @@ def default_observers(progress: bool) -> list[Observer]:
 
 def in_one_line(entry: dict[str, float], epochs: int) -> str:
     """Return one epoch of a run's history in words."""
+    val = f"val {entry['val_accuracy']:.2%}  " if "val_accuracy" in entry else ""
     return (
         f"epoch {entry['epoch']:.0f}/{epochs}  loss {entry['loss']:.4f}  accuracy {entry['accuracy']:.2%}  "
-        f"val {entry['val_accuracy']:.2%}  {entry['seconds']:.1f} s"
+        f"{val}{entry['seconds']:.1f} s"
     )
 
 

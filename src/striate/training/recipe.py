@@ -87,6 +87,9 @@ class Recipe(BaseModel):
         None, description="Stop when val has not improved for this many epochs."
     )
     target_error: Fraction | None = Field(None, description="Stop when the error on val is at most this.")
+    learn_from: Literal["train", "train+val"] = Field(
+        "train", description="train+val, once the recipe is fixed: nothing is chosen, the last weights are kept."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Of every random draw.")
     precision: Precision | None = Field(None, description="fp32 or bf16; measured when not given.")
     memory_format: MemoryFormat | None = Field(
@@ -116,6 +119,13 @@ class Recipe(BaseModel):
             raise ValueError(f"epochs must be the sum of the phases' epochs ({total:g}), got {self.epochs:g}")
         if any(phase.epochs % 1 for phase in self.phases[:-1]):
             raise ValueError("epochs of all phases but the last must be whole numbers")
+        return self
+
+    @model_validator(mode="after")
+    def _val_is_left_to_choose_by(self) -> Recipe:
+        for field in ("early_stopping_epochs", "target_error"):
+            if self.learn_from == "train+val" and getattr(self, field) is not None:
+                raise ValueError(f"{field} needs val to stop by: leave it out where learn_from is train+val")
         return self
 
     @property

@@ -55,7 +55,8 @@ class Run:
     """A training run.
 
     ``history`` has one entry per epoch: ``epoch`` (1 for the first), ``step``, ``seconds``, ``learning_rate``,
-    ``loss``, ``accuracy`` (on the training pictures as they were learned), ``val_loss``, ``val_accuracy``.
+    ``loss``, ``accuracy`` (on the training pictures as they were learned) and, where val is not learned from,
+    ``val_loss``, ``val_accuracy``.
 
     Args:
         network: when the run is over, it holds the weights that did best on val.
@@ -116,7 +117,7 @@ class Run:
 
     @property
     def val_accuracy(self) -> float | None:
-        """Accuracy on val of the weights that were kept, 0–1; None before the first epoch's end."""
+        """Accuracy on val of the weights that were kept, 0–1; None where nothing was measured on it."""
         return self.best.accuracy if self.best else None
 
     @property

@@ -10,6 +10,7 @@ from torch import nn
 
 from striate.core.errors import NetworkError
 from striate.core.registry import Registry
+from striate.core.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class ZooEntry:
     paper: str
     shape: tuple[int, int, int]
     classes: int
+
+    @property
+    def spec(self) -> Spec:
+        """The pictures that the paper used, not normalised."""
+        return Spec.of(self.shape, self.classes)
 
 
 ZOO: Registry[ZooEntry] = Registry("network", "striate models", NetworkError)
