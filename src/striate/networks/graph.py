@@ -118,31 +118,48 @@ def trace(network: nn.Module, spec: Spec) -> Graph:
     Raises:
         NetworkError: it does not fit the pictures.
     """
-    own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     try:
         try:  # without memory or arithmetic
-            return _record(
-                network, {name: tensor.to("meta") for name, tensor in own.items()}, _picture(network, spec).to("meta")
-            )
+            return _record(network, _picture(network, spec).to("meta"))
         except _NotTraceableError:
             raise
         except RuntimeError as error:
             if "device" not in str(error):
                 raise
             # It has tensors that are neither parameters nor buffers: one real forward pass then.
-            return _record(network, own, _picture(network, spec))
+            return _record(network, _picture(network, spec))
     except Exception as error:  # whatever the module raises: hooks then tell what can be known
         seen = observe(network, spec)
         note = f"The network cannot be traced ({_first_line(error)}): no receptive field is known."
         return Graph(seen.nodes, seen.outputs, seen.constants, seen.trainable, (note,), traced=False)
 
 
-def _record(network: nn.Module, constants: dict[str, Tensor], picture: Tensor) -> Graph:
-    recorder = _Recorder(network, constants, picture)
-    # Inference mode, because operations then arrive as they were called: conv2d, not what it is made of.
-    with _quietly(network), torch.inference_mode(), recorder.watching_modules(), recorder:
-        outputs = torch.func.functional_call(network, constants, (picture,))
+def _record(network: nn.Module, picture: Tensor) -> Graph:
+    with _quietly(network), _moved_to(network, picture.device):
+        recorder = _Recorder(network, picture)
+        # Inference mode, because operations then arrive as they were called: conv2d, not what it is made of.
+        with torch.inference_mode(), recorder.watching_modules(), recorder:
+            outputs = network(picture)
     return recorder.graph(outputs, network)
+
+
+@contextmanager
+def _moved_to(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Let copies on another device stand in for parameters and buffers; what was there comes back however it ends.
+
+    (`torch.func.functional_call` does this too, but leaves its copies in a layer that the network uses twice.)
+    """
+    tables = [table for module in network.modules() for table in (module._parameters, module._buffers)]
+    own = [dict(table) for table in tables]
+    copies: dict[Tensor | None, Any] = {one: one.to(device) for kept in own for one in kept.values() if one is not None}
+    try:
+        for table, kept in zip(tables, own, strict=True):
+            table.update({name: copies.get(one) for name, one in kept.items()})
+        yield
+    finally:
+        for table, kept in zip(tables, own, strict=True):
+            table.clear()
+            table.update(kept)
 
 
 def observe(network: nn.Module, spec: Spec) -> Graph:
@@ -214,13 +231,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every operation on tensors while the network runs, and in which module it happened.
 
     Args:
-        network: whose modules' paths are known.
-        constants: its parameters and buffers as they are while it runs.
+        network: whose modules' paths and constants are known.
         picture: its input.
     """
 
-    def __init__(self, network: nn.Module, constants: Mapping[str, Tensor], picture: Tensor) -> None:
+    def __init__(self, network: nn.Module, picture: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        constants = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         self._kind = type(network).__name__
         self._paths = {module: path for path, module in network.named_modules()}
         self._inside: list[nn.Module] = []
