@@ -65,7 +65,7 @@ def check(network: nn.Module, spec: Spec) -> None:
         with evaluating(network), torch.no_grad(), torch.random.fork_rng():
             logits = network(images)
     except RuntimeError as error:
-        raise NetworkError(_why_not(network, spec, error)) from error
+        raise NetworkError(why_not(network, spec, error)) from error
     wanted = (2, spec.task.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         got = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -86,7 +86,8 @@ def spec_of(network: nn.Module) -> Spec | None:
     return spec if isinstance(spec, Spec) else None
 
 
-def _why_not(network: nn.Module, spec: Spec, error: RuntimeError) -> str:
+def why_not(network: nn.Module, spec: Spec, error: RuntimeError) -> str:
+    """Say in a sentence why a network failed on the pictures of a Spec."""
     channels = first_channels(network)
     if channels is not None and channels != spec.input.channels:
         return (

@@ -78,7 +78,7 @@ class Classifier:
         return [
             self._in_words(row, top)
             for start in range(0, len(pictures), PICTURES_AT_ONCE)
-            for row in self.probabilities(self._as_images(pictures[start : start + PICTURES_AT_ONCE]))
+            for row in self.probabilities(as_images(pictures[start : start + PICTURES_AT_ONCE], self.spec.input))
         ]
 
     def probabilities(self, images: Tensor) -> Tensor:
@@ -105,13 +105,6 @@ class Classifier:
                 "The network's answers are not finite numbers: its weights are of no use. Train it again."
             )
         return logits.softmax(1) if self.spec.task.labels == "single" else logits.sigmoid()
-
-    def _as_images(self, pictures: Sequence[Picture]) -> Tensor:
-        spec = self.spec.input
-        files = [picture for picture in pictures if isinstance(picture, str | Path)]
-        if len(files) == len(pictures):
-            return read_pictures(files, spec)  # on all cores
-        return torch.stack([resize_to_uint8(_as_pixels(picture, spec), spec) for picture in pictures])
 
     def _in_words(self, probabilities: Tensor, top: int) -> Prediction:
         best = probabilities.topk(min(top, len(probabilities)))
@@ -154,6 +147,18 @@ def compute_logits(network: nn.Module, images: Tensor, spec: InputSpec, executio
             with execution.autocast():
                 logits.append(network(pictures).float().cpu())
     return torch.cat(logits)
+
+
+def as_images(pictures: Sequence[Picture], spec: InputSpec) -> Tensor:
+    """Return pictures, as `Classifier.predict` takes them, at the network's size: (N, C, H, W) uint8.
+
+    Raises:
+        DataError: not a picture, or one with another number of channels than the network takes.
+    """
+    files = [picture for picture in pictures if isinstance(picture, str | Path)]
+    if len(files) == len(pictures):
+        return read_pictures(files, spec)  # on all cores
+    return torch.stack([resize_to_uint8(_as_pixels(picture, spec), spec) for picture in pictures])
 
 
 def _as_pixels(picture: Picture, spec: InputSpec) -> Tensor:

@@ -1,0 +1,1 @@
+"""Looking inside: what filters, units and layers see, and what answers rest on."""
