@@ -47,7 +47,7 @@ def record(
     Args:
         network: any module.
         inputs: (N, C, H, W) float, normalised; see `striate.inspection.subject.Subject`.
-        where: names of stages or paths of modules; all stages where None.
+        where: names of stages or paths of modules; all stages that return tensors where None.
         gradient_of: logits (N, K) → a number per picture or one; the gradients of its sum are kept too. Where it is
             None nothing is kept for a backward pass.
 
@@ -73,10 +73,14 @@ def record(
             asked = gradient_of(logits).sum()
             torch.autograd.grad(asked, [inputs], allow_unused=True)  # the parameters' own gradients are left alone
     missing = [name for name in layers if name not in activations]
-    if missing:
+    if missing and where is not None:
         raise NetworkError(f"The layer {missing[0]!r} returned no tensor: the network does not use it when it answers.")
-    in_order = {name: activations[name] for name in layers}
-    return Recording(logits.detach(), in_order, {name: gradients[name] for name in layers if name in gradients})
+    in_order = [name for name in layers if name in activations]
+    return Recording(
+        logits.detach(),
+        {name: activations[name] for name in in_order},
+        {name: gradients[name] for name in in_order if name in gradients},
+    )
 
 
 def modules_named(network: nn.Module, where: Sequence[str] | None = None) -> dict[str, nn.Module]:

@@ -179,9 +179,7 @@ def _guessed(network: nn.Module, images: Tensor) -> Spec:
     return Spec.of((channels, height, width), int(logits.shape[1]))
 
 
-def _checked(
-    network: nn.Module, spec: Spec, images: Tensor, labels: Tensor | None, origins: Sequence[str]
-) -> Subject:
+def _checked(network: nn.Module, spec: Spec, images: Tensor, labels: Tensor | None, origins: Sequence[str]) -> Subject:
     if tuple(images.shape[1:]) != spec.input.shape:
         wanted, got = ("×".join(map(str, shape)) for shape in (spec.input.shape, images.shape[1:]))
         raise DataError(f"The network takes pictures of {wanted}, these are {got}. Load them with its size.")

@@ -27,9 +27,17 @@ class Outputs:
 
 
 def stages_of(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the network's stages, name → module, input to output; its children where it names none."""
+    """Return the network's stages, name → module, input to output; its children where it names none.
+
+    Of a module that only wraps another one they are the other one's.
+    """
     stages = getattr(network, "stages", None)
-    return dict(stages) if isinstance(stages, Mapping) else dict(network.named_children())
+    if isinstance(stages, Mapping):
+        return dict(stages)
+    children = dict(network.named_children())
+    for name, only in children.items() if len(children) == 1 else ():
+        return {f"{name}.{path}": module for path, module in stages_of(only).items()} or children
+    return children
 
 
 def leaves_of(network: nn.Module) -> dict[str, nn.Module]:
