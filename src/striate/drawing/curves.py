@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
 
@@ -86,7 +87,7 @@ def draw_curves(planes: Plane | Sequence[Plane], *, columns: int = 2, descriptio
     columns = min(columns, len(planes))
     rows = -(-len(planes) // columns)
     width, height = planes[0].size
-    style: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "striate", "font.family": ["sans-serif"]}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "striate", "font.family": ["sans-serif"]}
     style |= {"font.size": 9, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
     with rc_context(style):
         figure = Figure(figsize=(columns * width / 72, rows * height / 72), layout="constrained")
@@ -94,7 +95,8 @@ def draw_curves(planes: Plane | Sequence[Plane], *, columns: int = 2, descriptio
             axes = figure.add_subplot(rows, columns, number, projection="polar" if plane.polar else None)
             _draw(axes, plane)
         stream = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(stream, metadata={"Date": None, "Creator": None})
     return _as_drawing(stream.getvalue(), description or "; ".join(plane.title for plane in planes))
 
 
@@ -105,14 +107,14 @@ def _draw(axes: Axes, plane: Plane) -> None:
         style: dict[str, Any] = {"color": colour, "label": curve.label or "_"}
         dash, mark = _DASHES[number // 2 % len(_DASHES)], _MARKS[number % len(_MARKS)]
         if curve.form == "bars":
-            widths = min((b - a for a, b in zip(x, x[1:], strict=False)), default=1.0)
+            widths = min((b - a for a, b in pairwise(x)), default=1.0)
             axes.bar(x, curve.y, width=0.9 * widths, **style)
         elif curve.form == "points":
             axes.plot(x, curve.y, mark, markersize=5, **style)
         elif curve.form == "steps":
             axes.step(x, curve.y, where="post", linestyle=dash, **style)
         else:
-            form = {"marker": mark, "markersize": 4} if curve.form == "marks" else {}
+            form: dict[str, Any] = {"marker": mark, "markersize": 4} if curve.form == "marks" else {}
             axes.plot(x, curve.y, linestyle=":" if curve.faint else dash, linewidth=1 if curve.faint else 1.8,
                       **form, **style)  # fmt: skip
         if curve.low and curve.high:

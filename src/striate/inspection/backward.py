@@ -38,7 +38,7 @@ class Rectified(TorchFunctionMode):
         if self._rule == "gradient" or func not in _RECTIFIERS:
             return func(*args, **kwargs)
         values: Tensor = args[0] if args else kwargs["input"]
-        rectified = _Rectify.apply(values, self._rule == "guided")
+        rectified = _Rectify.apply(values, self._rule == "guided")  # type: ignore[no-untyped-call]
         in_place = func in _IN_PLACE or (len(args) > 1 and args[1]) or kwargs.get("inplace", False)
         return values.copy_(rectified) if in_place else rectified
 
@@ -54,7 +54,7 @@ class _Rectify(torch.autograd.Function):
         return rectified
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (rectified,) = ctx.saved_tensors
         passed = gradient.clamp(min=0)
         return (passed * (rectified > 0) if ctx.guided else passed), None

@@ -62,7 +62,8 @@ def record(
     def keep(name: str, output: Tensor) -> None:
         activations[name] = output.detach().clone()  # what follows may work in place
         if output.requires_grad:
-            output.register_hook(lambda gradient: gradients.__setitem__(name, gradient.detach().clone()))
+            seen: Any = output
+            seen.register_hook(lambda gradient: gradients.__setitem__(name, gradient.detach().clone()))
 
     with contract.evaluating(module), watching(layers, keep), torch.set_grad_enabled(gradient_of is not None):
         if gradient_of is not None:

@@ -149,7 +149,7 @@ def _moved_to(network: nn.Module, device: torch.device) -> Iterator[None]:
 
     (`torch.func.functional_call` does this too, but leaves its copies in a layer that the network uses twice.)
     """
-    tables = [table for module in network.modules() for table in (module._parameters, module._buffers)]
+    tables: list[Any] = [table for module in network.modules() for table in (module._parameters, module._buffers)]
     own = [dict(table) for table in tables]
     copies: dict[Tensor | None, Any] = {one: one.to(device) for kept in own for one in kept.values() if one is not None}
     try:
