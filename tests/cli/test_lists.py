@@ -80,6 +80,7 @@ def test_summary_of_a_factory(striate: Striate, tmp_path: Path, monkeypatch: pyt
     assert striate("summary", "my_net:make", "--input", "3x8x8", "--json").json["parameters"] == 112 + 290
     refused(striate("summary", "my_net:make"), "cannot take a picture of 3×224×224")
     refused(striate("summary", "my_net:broken"), "my_net:broken cannot be made: ValueError: no such thing.")
+    refused(striate("summary", "no.such:thing"), "There is no module 'no.such' to import from here.")
     refused(striate("summary", "my_net:number"), "my_net:number must make an nn.Module, got int.")
     refused(striate("summary", "my_net:nothing"), "my_net has no 'nothing'")
 

@@ -61,7 +61,9 @@ def _foreign(model: str) -> nn.Module | None:
         return None
     sys.path.insert(0, "")  # as `python -m` does: modules beside the user
     try:
-        if importlib.util.find_spec(match["module"]) is None:
+        if not _is_importable(match["module"]):
+            if "." in match["module"]:  # no label of a layer has one
+                raise NetworkError(f"There is no module {match['module']!r} to import from here.")
             return None
         module = importlib.import_module(match["module"])
         if not hasattr(module, match["factory"]):
@@ -69,8 +71,6 @@ def _foreign(model: str) -> nn.Module | None:
             raise NetworkError(f"{match['module']} has no {match['factory']!r}.{near}")
         made = getattr(module, match["factory"])
         network = made if isinstance(made, nn.Module) else made()
-    except ModuleNotFoundError:
-        return None
     except NetworkError:
         raise
     except Exception as error:  # whatever the user's own code raises
@@ -80,6 +80,13 @@ def _foreign(model: str) -> nn.Module | None:
     if not isinstance(network, nn.Module):
         raise NetworkError(f"{model} must make an nn.Module, got {type(network).__name__}.")
     return network
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it would be in
+        return False
 
 
 def _spec(words: str, classes: int) -> Spec:
