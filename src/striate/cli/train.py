@@ -19,6 +19,7 @@ from striate.core.spec import InputSpec
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
+from striate.evaluation.predictions import predictions_of, write_predictions
 from striate.networks.build import build, build_blueprint, check_fits_in_memory, read_model
 from striate.networks.pretrained import default_pretrained
 from striate.training import checkpoint
@@ -99,7 +100,7 @@ def train(
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
         say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)
         return 2
-    _report(run, evaluate(run.network, images.test), images.test, json)
+    _report(run, images.test, json)
     return 0
 
 
@@ -160,8 +161,11 @@ def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> s
     )
 
 
-def _report(run: Run, score: Score, test: Split, json: bool) -> None:
+def _report(run: Run, test: Split, json: bool) -> None:
     """Write what was predicted for the test pictures, and say how the run did and what to do with it."""
+    predictions = predictions_of(run.network, test)
+    score = evaluate(predictions, test)
+    write_predictions(run.folder, predictions, run.network, test)
     _write_predictions(run.folder / PREDICTIONS_FILE, score, test)
     result = {
         "run": str(run.folder),

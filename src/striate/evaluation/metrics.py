@@ -7,13 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from striate.core.errors import DataError
-from striate.core.spec import Spec
 from striate.data.imageset import Split
-from striate.networks import contract
-from striate.prediction.predictor import Classifier, compute_logits
+from striate.evaluation.predictions import Predictor, predictions_of
 
 TOP5_CLASSES = 20  # with fewer classes, five guesses say little
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -60,28 +57,21 @@ class Score:
         return f"accuracy {self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {self.pictures:,}){top5}"
 
 
-def evaluate(network: nn.Module | Classifier, split: Split) -> Score:
+def evaluate(network: Predictor, split: Split) -> Score:
     """Score a network on a split.
 
     Pictures are normalised as the network was trained: by its own Spec where it has one, else by that of the split.
 
     Args:
-        network: a classifier, or a module.
+        network: a classifier, a module, or what it predicted for this split.
         split: such as ``images.test``.
 
     Raises:
         NetworkError: the network does not fit the pictures.
         DataError: the classifier knows other classes, or there are no pictures.
     """
-    if isinstance(network, Classifier):
-        spec, network = network.spec, network.network
-    else:
-        spec = contract.spec_of(network) or split.spec
-    _check_same_classes(spec, split)
-    contract.check(network, split.spec)
-    if not len(split):
-        raise DataError("There must be at least one picture to score, got none.")
-    return score(compute_logits(network, split.images, spec.input), split.labels, spec.task.class_names)
+    predictions = predictions_of(network, split)
+    return score(predictions.logits / predictions.task.temperature, split.labels, predictions.task.class_names)
 
 
 def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Score:
@@ -119,16 +109,3 @@ def wilson_interval(correct: int, pictures: int) -> tuple[float, float]:
 
 def _top5(logits: Tensor, labels: Tensor) -> float:
     return (logits.topk(5, dim=1).indices == labels[:, None]).any(1).double().mean().item()
-
-
-def _check_same_classes(spec: Spec, split: Split) -> None:
-    known, given = spec.task.class_names, split.spec.task.class_names
-    if known != given:
-        raise DataError(
-            f"The network knows the classes {_few(known)}, these pictures have {_few(given)}. "
-            "Evaluate it on pictures of its own classes."
-        )
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (f" … ({len(names)})" if len(names) > 4 else "")
