@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,6 +27,7 @@ LEADING = 1.35  # from one line of text to the next, in sizes
 WIDEST = 1400  # px of a sheet whose number of columns is not given
 LEGEND = (220, 12)  # px, its bar
 MARKED = 5  # px per value from which those below zero get a dash
+ROOM = 40  # px per value from which it can be written upon
 BOX = "#ff2d95"  # a colour that photographs rarely have
 
 
@@ -38,12 +40,14 @@ class Tile:
         caption: under it; it is broken into lines.
         scale: of its own; that of its group where None.
         box: (first row, last row, first column, last column) of a frame upon it, in its own pixels.
+        numbers: whether each value is written upon its pixel, where it has `ROOM` and the value is a number.
     """
 
     pixels: Tensor
     caption: str = ""
     scale: Scale | None = None
     box: tuple[int, int, int, int] | None = None
+    numbers: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,9 @@ def _tile(tile: Tile, group: Group) -> Image.Image:
         size = (max(1, round(height * factor)), max(1, round(width * factor)))
         drawn = F.interpolate(colours[None].float(), size, mode="bilinear", antialias=True)[0].round().clamp(0, 255)
     image = Image.fromarray(drawn.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
-    if scale is not None and scale.palette == "green-red" and factor >= MARKED:
+    if scale is not None and tile.numbers and factor >= ROOM:
+        _write_numbers(image, tile.pixels, int(factor))
+    elif scale is not None and scale.palette == "green-red" and factor >= MARKED:
         _mark_negative(image, tile.pixels, scale, int(factor))
     if tile.box is not None:
         top, bottom, left, right = (place * factor for place in tile.box)
@@ -167,6 +173,19 @@ def _mark_negative(image: Image.Image, values: Tensor, scale: Scale, factor: int
         x, y = column * factor, row * factor + factor // 2
         light = values[row, column] < 0.55 * scale.low
         draw.line((x + 1, y, x + factor - 2, y), fill="#ffffff" if light else "#000000")
+
+
+def _write_numbers(image: Image.Image, values: Tensor, factor: int) -> None:
+    """Write each value upon its pixel, in black or white after the brightness of the colour under it."""
+    draw, font = ImageDraw.Draw(image), _font(WORDS - 1, False)
+    brightness = image.convert("L")
+    largest = float(values[values.isfinite()].abs().max()) if values.isfinite().any() else 0.0
+    decimals = 1 - math.floor(math.log10(largest)) if largest else 0  # two digits of the largest
+    for row, column in values.isfinite().nonzero().tolist():
+        middle = (column * factor + factor / 2, row * factor + factor / 2)
+        dark = brightness.getpixel((column * factor + 1, row * factor + 1)) < 128  # type: ignore[operator]
+        words = _number(round(float(values[row, column]), decimals) + 0.0)
+        draw.text(middle, words, fill="#ffffff" if dark else "#000000", font=font, anchor="mm")
 
 
 def draw_legend(scale: Scale) -> Image.Image:
