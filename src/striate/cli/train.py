@@ -22,6 +22,7 @@ from striate.evaluation.metrics import Score, evaluate
 from striate.evaluation.predictions import predictions_of, write_predictions
 from striate.networks.build import build, build_blueprint, check_fits_in_memory, read_model
 from striate.networks.pretrained import default_pretrained
+from striate.reporting.report import write_report
 from striate.training import checkpoint
 from striate.training.events import Observer
 from striate.training.fit import fit
@@ -45,6 +46,7 @@ def train(
     resume: Path | None = None,
     config: Path | None = None,
     recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008  (frozen)
+    no_report: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> int:
     """Train a network and save it.
@@ -68,6 +70,7 @@ def train(
         output: The folder to write. Default: runs/DATA-NETWORK-NUMBER.
         resume: The folder of a run that was stopped, to go on with.
         config: A recipe.toml to start from; flags change single fields.
+        no_report: Leave out the page about the run, report.html; `striate report` writes it later.
     """
     if output is not None:
         check_free(output)
@@ -101,6 +104,8 @@ def train(
         say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)
         return 2
     _report(run, images.test, json)
+    if not no_report:
+        _write_page(run, images, json)
     return 0
 
 
@@ -184,6 +189,15 @@ def _report(run: Run, test: Split, json: bool) -> None:
     say(f"try       striate predict {shlex.quote(str(run.folder))} PICTURE", json_wanted=json)
     if json:
         print_json(result)
+
+
+def _write_page(run: Run, images: ImageSet, json: bool) -> None:
+    """Write the report. The run is trained, scored and saved: whatever fails here is said and costs nothing of it."""
+    try:
+        say(f"report    {write_report(run, images).path}", json_wanted=json)
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        say(f"The run is complete, its report could not be written: {words}", json_wanted=True)
 
 
 def _write_predictions(path: Path, score: Score, test: Split) -> None:
