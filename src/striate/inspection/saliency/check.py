@@ -47,6 +47,20 @@ class Check:
             )
         return found
 
+    def randomisation_in_words(self, number: int) -> str:
+        """Return what random weights did to one map."""
+        verdict = "passes" if self.randomisation.passes[number] else "⚠ fails: it should look different"
+        return f"with random weights, colours of its own\nρ = {self._correlation(number)}: {verdict}"
+
+    def removal_in_words(self, number: int) -> str:
+        """Return what covering and uncovering pixels did to the probability, in lines."""
+        removal = self.removal
+        verdict = "" if removal.passes[number] else "\n⚠ no better than random maps"
+        return (
+            f"deletion {removal.deletion[number]:.2f} (random {_between(removal.deletion_interval[number])})\n"
+            f"insertion {removal.insertion[number]:.2f} (random {_between(removal.insertion_interval[number])}){verdict}"
+        )
+
     def words(self, number: int) -> str:
         """Return the numbers of one map in a line."""
         removal = self.removal

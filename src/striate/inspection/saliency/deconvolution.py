@@ -26,5 +26,10 @@ def deconvolution(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor
 
 
 METHODS.add("deconvolution")(
-    Method(deconvolution, "what the deconvolutional network brings back to each pixel", "Zeiler and Fergus 2014")
+    Method(
+        "Deconvolution",
+        deconvolution,
+        "what the deconvolutional network brings back to each pixel",
+        "Zeiler and Fergus 2014",
+    )
 )

@@ -1,8 +1,8 @@
 """Grad-CAM: the last maps, weighted by how the class answers to each of them.
 
 R. R. Selvaraju, M. Cogswell, A. Das, R. Vedantam, D. Parikh, D. Batra, "Grad-CAM: Visual Explanations from Deep
-Networks via Gradient-based Localization", ICCV 2017, section 3: each map's weight is the mean of the class's gradient over
-it; of the weighted sum what is positive is kept. The coarse map is laid over the picture where its units look: each
+Networks via Gradient-based Localization", ICCV 2017, section 3: a map's weight is the mean of
+the class's gradient over it; of the weighted sum what is positive is kept. The coarse map is laid over the picture where its units look: each
 unit at the centre of its receptive field, linearly between them, as at the border beyond them. Where the receptive
 fields are not known or not regular, the units are spread evenly instead.
 """
@@ -79,7 +79,8 @@ def find_layer(network: nn.Module, graph: Graph, name: str | None = None) -> Lay
 
     It is the last one of a network with convolutions whose maps have more than one unit along each axis: nothing behind
     it knows a place, and nothing before it is nearer to the answer. Pooling is passed over, because what it pools is
-    the same at a finer grain. The maps are taken where a module returns them, so that they can be recorded.
+    the same at a finer grain; and so is, where what feeds what is known, what other maps lead past, such as one branch
+    of several. The maps are taken where a module returns them, so that they can be recorded.
 
     Args:
         graph: the trace of the network; one that was observed with hooks does, too.
@@ -90,12 +91,14 @@ def find_layer(network: nn.Module, graph: Graph, name: str | None = None) -> Lay
     """
     if name is not None:
         return _placed(_named(network, graph, name), graph)
-    convolved = False
-    found = None
-    for node in graph.nodes:
-        convolved = convolved or "conv" in node.operation.lower()
-        if convolved and _has_extent(node) and "pool" not in node.operation.lower() and _returned(node, graph):
-            found = node
+    first = next((at for at, node in enumerate(graph.nodes) if "conv" in node.operation.lower()), len(graph.nodes))
+    maps = [
+        node
+        for node in graph.nodes[first:]
+        if _has_extent(node) and "pool" not in node.operation.lower() and _is_returned(node, graph)
+    ]
+    alone = _passed_by_nothing(graph)
+    found = next((node for node in reversed(maps) if node.name in alone), maps[-1] if maps else None)
     if found is None:
         others = ", ".join(f"{method!r}" for method in METHODS if method != "grad_cam")
         raise NetworkError(
@@ -121,9 +124,22 @@ def _has_extent(node: Node) -> bool:
     return len(node.shape) == 4 and min(node.shape[2:]) > 1
 
 
-def _returned(node: Node, graph: Graph) -> bool:
+def _is_returned(node: Node, graph: Graph) -> bool:
     """Whether this is what the module that it belongs to returns."""
     return bool(node.module) and graph.last_of(node.module) is node
+
+
+def _passed_by_nothing(graph: Graph) -> set[str]:
+    """Return the nodes that everything after them hangs on; all where what feeds what is not known."""
+    if not graph.traced:
+        return {node.name for node in graph.nodes}
+    place = {node.name: at for at, node in enumerate(graph.nodes)}
+    alone, reached = set(), 0  # the last place that takes what was made before
+    for at, node in enumerate(graph.nodes):
+        if reached <= at:
+            alone.add(node.name)
+        reached = max([reached, *(place[user.name] for user in graph.users[node.name])])
+    return alone
 
 
 def _placed(node: Node, graph: Graph) -> Layer:
@@ -157,5 +173,5 @@ def _along(centres: tuple[float, ...], pixels: int) -> Tensor:
 
 
 METHODS.add("grad_cam")(
-    Method(grad_cam, "how much the last maps speak for the class at this place", "Selvaraju et al. 2017")
+    Method("Grad-CAM", grad_cam, "how much the last maps speak for the class at this place", "Selvaraju et al. 2017")
 )

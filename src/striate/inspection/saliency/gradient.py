@@ -43,4 +43,6 @@ def strongest(gradients: Tensor) -> Tensor:
     return gradients.abs().amax(1)
 
 
-METHODS.add("gradient")(Method(gradient, "how strongly the logit answers to each pixel", "Simonyan et al. 2014"))
+METHODS.add("gradient")(
+    Method("Gradient", gradient, "how strongly the logit answers to each pixel", "Simonyan et al. 2014")
+)

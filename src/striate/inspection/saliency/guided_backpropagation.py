@@ -26,5 +26,10 @@ def guided_backpropagation(network: nn.Module, inputs: Tensor, targets: Tensor) 
 
 
 METHODS.add("guided_backpropagation")(
-    Method(guided_backpropagation, "what guided backpropagation brings back to each pixel", "Springenberg et al. 2015")
+    Method(
+        "Guided backpropagation",
+        guided_backpropagation,
+        "what guided backpropagation brings back to each pixel",
+        "Springenberg et al. 2015",
+    )
 )

@@ -40,6 +40,7 @@ def completeness_gap(network: nn.Module, inputs: Tensor, targets: Tensor, maps: 
 
 METHODS.add("integrated_gradients")(
     Method(
+        "Integrated gradients",
         integrated_gradients,
         "share in the logit; below 0 it speaks against the class",
         "Sundararajan et al. 2017",

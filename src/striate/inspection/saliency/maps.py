@@ -67,35 +67,48 @@ class SaliencyMaps:
 
     def draw(self) -> Sheet:
         """Draw one row per picture: the picture, the map, both together, and the map of a network of random weights."""
+        method = METHODS.get(self.method)
         shown = range(min(DRAWN, len(self.maps)))
-        notes = [] if len(shown) == len(self.maps) else [f"The first {DRAWN} of {len(self.maps)} pictures are shown."]
-        for number in shown if self.check is not None else ():
-            notes.append(f"{self.origins[number]}: {self.check.words(number)}.")
-        signed = bool((self.maps < 0).any())
-        seen = "Orange speaks for the class, blue against it" if signed else "The brighter, the more it matters"
+        seen = "Orange speaks for the class, blue against it" if self._signed else "The brighter, the more it matters"
+        notes = [self._warned(number) for number in shown if self.check and self.check.warnings(number)]
+        if len(shown) < len(self.maps):
+            notes.append(f"The first {DRAWN} of {len(self.maps)} pictures are shown.")
         return draw_grid(
             [self._row(number) for number in shown],
-            title=f"What the answers rest on: {self.method.replace('_', ' ')}",
-            subtitle=f"{seen}; each row has a scale of its own. {METHODS.get(self.method).source}{self._where()}.",
+            title=f"What the answers rest on: {method.title}",
+            subtitle=f"{seen}; each row has a scale of its own. {method.source}{self._where()}.",
             notes=notes,
         )
 
     def _row(self, number: int) -> Group:
         picture, map_ = self.images[number], self.maps[number]
-        palette = "diverging" if bool((self.maps < 0).any()) else "heat"
-        scale = Scale.of(map_, palette, METHODS.get(self.method).meaning)
+        scale = self._scale(map_)
         tiles = [
             Tile(picture if len(picture) in (1, 3) else picture[:1], "the picture"),
             Tile(map_, "the map"),
             Tile(overlaid(picture, map_, scale), "the map upon the picture"),
         ]
-        heading = f"{self._asked(number)} – {self.origins[number]}"
         if self.check is not None:
             spoilt = self.check.randomisation.maps[number]
-            words = ["with random weights, in colours of its own: it should look different"]
-            words += [f"⚠ {warning}" for warning in self.check.warnings(number)]
-            tiles.append(Tile(spoilt, "\n".join(words), Scale.of(spoilt, palette)))
+            tiles[1] = Tile(map_, f"the map\n{self.check.removal_in_words(number)}")
+            tiles.append(Tile(spoilt, self.check.randomisation_in_words(number), self._scale(spoilt)))
+        heading = f"{self._asked(number)} – {self.origins[number]}"
         return Group(tiles, heading, scale, columns=len(tiles), side=SIDE)
+
+    @property
+    def _signed(self) -> bool:
+        return bool((self.maps < 0).any())
+
+    def _scale(self, map_: Tensor) -> Scale:
+        """Return the scale of one map, which holds 0 and the largest value."""
+        meaning = METHODS.get(self.method).meaning
+        if self._signed:
+            return Scale.of(map_, "diverging", meaning)
+        return Scale("heat", 0.0, float(map_.max()) or 1.0, meaning)
+
+    def _warned(self, number: int) -> str:
+        warnings = self.check.warnings(number) if self.check else []
+        return f"⚠ {self.origins[number]}: {' '.join(warnings)}"
 
     def _asked(self, number: int) -> str:
         return f"{self.class_names[int(self.targets[number])]}? {float(self.probability[number]):.1%}"

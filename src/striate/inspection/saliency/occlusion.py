@@ -59,5 +59,7 @@ def windows(height: int, width: int, window: int, stride: int) -> Tensor:
 
 
 METHODS.add("occlusion")(
-    Method(occlusion, "what the logit loses when the pixel is covered", "Zeiler and Fergus 2014, section 4.2")
+    Method(
+        "Occlusion", occlusion, "what the logit loses when the pixel is covered", "Zeiler and Fergus 2014, section 4.2"
+    )
 )

@@ -27,12 +27,14 @@ class Method:
     """One way to explain an answer.
 
     Args:
+        title: its name in words.
         explain: makes the maps.
         meaning: what a value of the map is, for the legend.
         source: the paper.
         gap: what the maps' sums miss of what they should be, (N,) in logits; None where they need not add up.
     """
 
+    title: str
     explain: Explain
     meaning: str
     source: str

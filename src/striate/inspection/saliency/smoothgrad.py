@@ -35,5 +35,10 @@ def smoothgrad(network: nn.Module, inputs: Tensor, targets: Tensor, *, samples: 
 
 
 METHODS.add("smoothgrad")(
-    Method(smoothgrad, "how strongly the logit answers to each pixel, averaged over noise", "Smilkov et al. 2017")
+    Method(
+        "SmoothGrad",
+        smoothgrad,
+        "how strongly the logit answers to each pixel, averaged over noise",
+        "Smilkov et al. 2017",
+    )
 )
