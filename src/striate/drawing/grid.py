@@ -27,7 +27,7 @@ LEADING = 1.35  # from one line of text to the next, in sizes
 WIDEST = 1400  # px of a sheet whose number of columns is not given
 LEGEND = (220, 12)  # px, its bar
 MARKED = 5  # px per value from which those below zero get a dash
-ROOM = 40  # px per value from which it can be written upon
+ROOM = 46  # px per value from which it can be written upon
 BOX = "#ff2d95"  # a colour that photographs rarely have
 
 
@@ -156,7 +156,7 @@ def _tile(tile: Tile, group: Group) -> Image.Image:
         drawn = F.interpolate(colours[None].float(), size, mode="bilinear", antialias=True)[0].round().clamp(0, 255)
     image = Image.fromarray(drawn.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
     if scale is not None and tile.numbers and factor >= ROOM:
-        _write_numbers(image, tile.pixels, int(factor))
+        _write_numbers(image, tile.pixels, scale, int(factor))
     elif scale is not None and scale.palette == "green-red" and factor >= MARKED:
         _mark_negative(image, tile.pixels, scale, int(factor))
     if tile.box is not None:
@@ -175,11 +175,11 @@ def _mark_negative(image: Image.Image, values: Tensor, scale: Scale, factor: int
         draw.line((x + 1, y, x + factor - 2, y), fill="#ffffff" if light else "#000000")
 
 
-def _write_numbers(image: Image.Image, values: Tensor, factor: int) -> None:
+def _write_numbers(image: Image.Image, values: Tensor, scale: Scale, factor: int) -> None:
     """Write each value upon its pixel, in black or white after the brightness of the colour under it."""
     draw, font = ImageDraw.Draw(image), _font(WORDS - 1, False)
     brightness = image.convert("L")
-    largest = float(values[values.isfinite()].abs().max()) if values.isfinite().any() else 0.0
+    largest = max(abs(scale.low), abs(scale.high))
     decimals = 1 - math.floor(math.log10(largest)) if largest else 0  # two digits of the largest
     for row, column in values.isfinite().nonzero().tolist():
         middle = (column * factor + factor / 2, row * factor + factor / 2)
