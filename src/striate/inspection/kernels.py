@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from striate.core.errors import DataError, NetworkError, suggest
 from striate.core.spec import InputSpec, Spec
-from striate.data.decode import read_header
+from striate.data.decode import decode_picture, pixels_of, read_header
 from striate.drawing.colours import Scale
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
 from striate.inspection.record import record
@@ -47,13 +47,13 @@ _PADDINGS: Mapping[PadMode, str] = {
     "wrap": "circular",
 }
 _BORDERS: Mapping[PadMode, str] = {
-    "nearest": "beyond the border stands the nearest pixel",
-    "zeros": "beyond the border is black",
-    "mirror": "beyond the border the picture is mirrored",
-    "wrap": "beyond the border the picture begins again at the other side",
+    "nearest": "Beyond the border stands the nearest pixel",
+    "zeros": "Beyond the border is black",
+    "mirror": "Beyond the border the picture is mirrored",
+    "wrap": "Beyond the border the picture begins again at the other side",
 }
 PICTURE = "picture"  # the one map that a chain begins with
-SIDE = 160  # px of a tile
+SIDE, LARGE = 160, 256  # px of a tile
 
 
 @final
@@ -75,27 +75,43 @@ class Responses:
 
     def draw(self) -> Sheet:
         """Draw the picture, and beside it each kernel's answer: a picture where brightness is kept, else a map."""
-        largest = max([float(_brightness(self.maps[name]).abs().max()) for name in self._signed()] + [0.0])
-        scale = Scale("diverging", -largest, largest, "answer of a kernel to brightness 0–1, the mean of all channels")
+        signed = [name for name, kernel in self.kernels.items() if abs(float(kernel.sum()) - 1) > 1e-6]
         pictures = [Tile(self.picture, PICTURE)]
-        pictures += [Tile(_as_picture(self.maps[name]), name) for name in self.kernels if name not in self._signed()]
-        answers = [Tile(_brightness(self.maps[name]), name) for name in self._signed()]
-        shapes = [Tile(kernel, name, numbers=True) for name, kernel in self.kernels.items()]
+        pictures += [Tile(_as_picture(self.maps[name]), name) for name in self.kernels if name not in signed]
+        answers = _with_extents({name: self.maps[name].mean(0) for name in signed}, numbers=False)
         groups = [
             Group(pictures, "Pictures", side=SIDE),
-            Group(answers, "Answers", scale, columns=4 if len(answers) > 6 else None, side=SIDE),
-            Group(shapes, "Kernels", Scale.of(_all(self.kernels), "diverging", "weights"), side=SIDE),
+            Group(
+                answers,
+                "Answers: orange above 0, blue below, pale at 0; the darkest stand for the numbers under each",
+                side=SIDE,
+            ),
+            Group(_with_extents(self.kernels, numbers=True), "Kernels", side=SIDE),
         ]
         return draw_grid(
             groups,
             title="Kernels on a picture",
-            subtitle="Each number is the sum of the pixels around it, each times the kernel's weight there.",
-            notes=[f"At the edges {_BORDERS[self.padding]}."],
+            subtitle="Each number is the sum of the pixels around it, each times the kernel's weight there. "
+            "Brightness goes from 0 to 1; answers are the mean of all channels.",
+            notes=[f"{_BORDERS[self.padding]}."],
         )
 
-    def _signed(self) -> list[str]:
-        """The kernels whose answer is no picture: their weights do not sum to 1."""
-        return [name for name, kernel in self.kernels.items() if abs(float(kernel.sum()) - 1) > 1e-6]
+
+def _with_extents(values: Mapping[str, Tensor], *, numbers: bool) -> list[Tile]:
+    """Return maps as tiles, each with the extent of its colours under it; kernels of one family share theirs."""
+    families = {name: name.split(",")[0] for name in values}
+    extents = dict.fromkeys(families.values(), 0.0)
+    for name, family in families.items():
+        extents[family] = max(extents[family], float(values[name].abs().max()))
+    return [
+        Tile(
+            values[name],
+            f"{name}\n−{extents[family]:.3g} … {extents[family]:.3g}",
+            Scale("diverging", -extents[family], extents[family]),
+            numbers=numbers,
+        )
+        for name, family in families.items()
+    ]
 
 
 def apply_kernels(picture: Picture, kernels: Kernels, *, padding: PadMode = "nearest") -> Responses:
@@ -226,10 +242,11 @@ def _pixels(picture: Picture) -> Tensor:
     """Return a picture at its own size: (C, H, W) uint8."""
     if isinstance(picture, str | Path | bytes):
         header = read_header(picture)
-        spec = _input_spec(1 if header.grey else 3, header.height, header.width)
-    elif isinstance(picture, Image.Image):
-        spec = _input_spec(1 if picture.mode in ("1", "L") else 3, picture.height, picture.width)
-    elif isinstance(picture, Tensor | np.ndarray) and picture.ndim in (2, 3) and min(picture.shape):
+        return decode_picture(picture, _input_spec(1 if header.grey else 3, header.height, header.width))
+    if isinstance(picture, Image.Image):
+        channels = 1 if picture.mode in ("1", "L") else 3
+        return pixels_of(picture, _input_spec(channels, picture.height, picture.width))
+    if isinstance(picture, Tensor | np.ndarray) and picture.ndim in (2, 3) and min(picture.shape):
         shape = tuple(picture.shape)
         if isinstance(picture, np.ndarray):
             shape = (1, *shape) if len(shape) == 2 else (shape[2], *shape[:2])
@@ -244,17 +261,9 @@ def _input_spec(channels: int, height: int, width: int) -> InputSpec:
     return InputSpec(channels=channels, height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
-def _brightness(maps: Tensor) -> Tensor:
-    return maps.mean(0)
-
-
 def _as_picture(maps: Tensor) -> Tensor:
     pixels = (maps * 255).round().clamp(0, 255).to(torch.uint8)
     return pixels if len(pixels) in (1, 3) else pixels.double().mean(0, keepdim=True).round().to(torch.uint8)
-
-
-def _all(kernels: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([kernel.flatten() for kernel in kernels.values()])
 
 
 # Chains
@@ -310,17 +319,28 @@ class Chain:
 
     def draw(self) -> Sheet:
         """Draw the picture and every map of every step."""
-        groups = [Group([Tile(self.picture)], "The picture", side=SIDE)]
+        groups = [Group([Tile(self.picture, box=self._box())], "The picture", side=LARGE)]
         for number, (step, maps) in enumerate(self.maps.items(), 1):
             values = torch.stack(list(maps.values()))
             scale = Scale("heat", 0.0, max(float(values.max()), 1e-9), "answer, 0 where there is none")
             tiles = [Tile(one, name) for name, one in maps.items()]
-            groups.append(Group(tiles, f"Step {number}: {step}", scale, side=SIDE))
+            groups.append(Group(tiles, f"Step {number}: {step}", scale, side=LARGE))
         return draw_grid(
             groups,
             title=" → ".join(self.maps),
-            subtitle="Each step looks at the maps of the step before; what is below 0 becomes 0.",
+            subtitle="Each step looks at the maps of the step before; what is below 0 becomes 0."
+            + " The frame is what the one answer of the last step is about." * (self._box() is not None),
         )
+
+    def _box(self) -> tuple[int, int, int, int] | None:
+        """Return what the last step's kernel lies upon where it answers, if it answers in one place alone."""
+        last = self.maps[list(self.maps)[-1]]
+        spots = [spot for name in last for spot in self.found(name)]
+        if len(spots) != 1:
+            return None
+        kernel = [module for module in self.network.modules() if isinstance(module, torch.nn.Conv2d)][-1].kernel_size
+        (row, column), (rows, columns) = spots[0], (size // 2 + 1 for size in kernel)
+        return row - rows, row + rows, column - columns, column + columns
 
 
 def chain(picture: Picture, steps: Mapping[str, Step] | Sequence[Kernels]) -> Chain:
