@@ -37,7 +37,7 @@ class Check:
         found = []
         if not self.randomisation.passes[number]:
             found.append(
-                f"Do not trust this map: with random weights it is much the same (ρ = {self._correlation(number)}, at "
+                f"Do not trust this map: with random weights it is too much the same (ρ = {self._correlation(number)}, at "
                 f"most ±{sanity.HIGHEST_CORRELATION} passes), so it does not show what the network has learned."
             )
         if not self.removal.passes[number]:
@@ -49,17 +49,17 @@ class Check:
 
     def randomisation_in_words(self, number: int) -> str:
         """Return what random weights did to one map."""
-        verdict = "passes" if self.randomisation.passes[number] else "⚠ fails: it should look different"
-        return f"with random weights, colours of its own\nρ = {self._correlation(number)}: {verdict}"
+        verdict = "passes" if self.randomisation.passes[number] else "⚠ too much the same"
+        return f"with random weights (own colours)\nρ = {self._correlation(number)}: {verdict}"
 
     def removal_in_words(self, number: int) -> str:
         """Return what covering and uncovering pixels did to the probability, in lines."""
         removal = self.removal
-        verdict = "" if removal.passes[number] else "\n⚠ no better than random maps"
-        return (
-            f"deletion {removal.deletion[number]:.2f} (random {_between(removal.deletion_interval[number])})\n"
-            f"insertion {removal.insertion[number]:.2f} (random {_between(removal.insertion_interval[number])}){verdict}"
-        )
+        lines = [
+            f"deletion {removal.deletion[number]:.2f} (random {_between(removal.deletion_interval[number])})",
+            f"insertion {removal.insertion[number]:.2f} (random {_between(removal.insertion_interval[number])})",
+        ]
+        return "\n".join(lines if removal.passes[number] else [*lines, "⚠ no better than random maps"])
 
     def words(self, number: int) -> str:
         """Return the numbers of one map in a line."""
@@ -73,7 +73,7 @@ class Check:
         )
 
     def _correlation(self, number: int) -> str:
-        return f"{float(self.randomisation.correlation[number]):.2f}".replace("-", "−")
+        return f"{float(self.randomisation.correlation[number]):.3f}".replace("-", "−")
 
 
 def check_map(

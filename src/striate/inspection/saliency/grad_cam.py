@@ -1,8 +1,8 @@
 """Grad-CAM: the last maps, weighted by how the class answers to each of them.
 
 R. R. Selvaraju, M. Cogswell, A. Das, R. Vedantam, D. Parikh, D. Batra, "Grad-CAM: Visual Explanations from Deep
-Networks via Gradient-based Localization", ICCV 2017, section 3: a map's weight is the mean of
-the class's gradient over it; of the weighted sum what is positive is kept. The coarse map is laid over the picture where its units look: each
+Networks via Gradient-based Localization", ICCV 2017, section 3: a map's weight is the mean of the class's gradient over
+it; of the weighted sum what is positive is kept. The coarse map is laid over the picture where its units look: each
 unit at the centre of its receptive field, linearly between them, as at the border beyond them. Where the receptive
 fields are not known or not regular, the units are spread evenly instead.
 """

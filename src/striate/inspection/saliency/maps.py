@@ -30,6 +30,12 @@ from striate.prediction.predictor import Classifier
 
 DRAWN = 16  # pictures on one sheet
 SIDE = 224  # px of a tile
+EXPLAINED = (
+    "ρ: rank correlation of the map with that of the same network with random weights, near 0 where the map shows what "
+    "was learned. Deletion: the mean probability of the class while pixels are covered, the most salient first; lower is "
+    "better. Insertion: the same while they are put onto a blurred picture; higher is better. Random: where 95 % of random "
+    "maps of the same grain lie."
+)
 
 
 @final
@@ -71,6 +77,8 @@ class SaliencyMaps:
         shown = range(min(DRAWN, len(self.maps)))
         seen = "Orange speaks for the class, blue against it" if self._signed else "The brighter, the more it matters"
         notes = [self._warned(number) for number in shown if self.check and self.check.warnings(number)]
+        if self.check is not None:
+            notes.append(EXPLAINED)
         if len(shown) < len(self.maps):
             notes.append(f"The first {DRAWN} of {len(self.maps)} pictures are shown.")
         return draw_grid(
