@@ -10,7 +10,7 @@ from pathlib import Path
 from striate.core.errors import StriateError
 from striate.data.imageset import ImageSet
 from striate.drawing.page import Content, Paragraph, Section, draw_page
-from striate.reporting import origin, results
+from striate.reporting import inside, origin, results
 from striate.reporting.material import Material, material_of
 from striate.training.run import Run
 
@@ -20,6 +20,14 @@ REPORT_FILE = "report.html"
 SECTIONS: Mapping[str, Callable[[Material], Sequence[Content]]] = {
     "Result": results.result,
     "Learning curves": results.curves,
+    "Confusion": results.confusion,
+    "Calibration": results.calibration,
+    "Abstaining": results.abstaining,
+    "Mistakes": results.mistakes,
+    "Filters": inside.filters,
+    "Feature maps": inside.maps,
+    "Saliency": inside.saliency,
+    "Invariance": inside.invariance,
     "Network": origin.network,
     "Findings": origin.findings,
     "Recipe": origin.recipe,

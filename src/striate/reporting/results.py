@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from striate.drawing.curves import Curve, Plane, draw_curves
+from striate.drawing.matrix import draw_matrix
 from striate.drawing.page import Content, Details, Figure, Headline, Paragraph, Table, Value
+from striate.evaluation.calibration import Abstention, abstention
+from striate.evaluation.calibration import calibration as calibrate
+from striate.evaluation.mistakes import mistakes as find_mistakes
 from striate.reporting.material import Material
 
 SHOWN_CLASSES = 20  # classes in a table; more are folded away
+WISHED = (0.9, 0.95, 0.99, 0.999)  # accuracies that somebody may ask for
+MOST, PAIRS = 8, 3  # mistakes of each kind, and pairs of classes, with pictures
 
 
 def result(material: Material) -> Sequence[Content]:
@@ -106,3 +114,83 @@ def _epoch_table(history: dict[str, list[float]]) -> Table:
     columns = zip(*history.values(), strict=True)
     rows = [[Value(number, f"{number:.5g}") for number in row] for row in columns]
     return Table(list(headers.values()), rows, list(headers.values()))
+
+
+def confusion(material: Material) -> Sequence[Content]:
+    """The confusion matrix, and its largest confusions in words."""
+    score = material.score
+    names = [one.name for one in score.classes]
+    counts = torch.from_numpy(score.confusion)
+    wrong = counts - torch.diag(counts.diagonal())
+    places = wrong.flatten().argsort(descending=True, stable=True)[:10].tolist()
+    rows: list[list[str | Value]] = [
+        [
+            names[place // len(names)],
+            names[place % len(names)],
+            Value(int(wrong.flatten()[place]), f"{int(wrong.flatten()[place]):,}"),
+        ]
+        for place in places
+        if int(wrong.flatten()[place])
+    ]
+    return [
+        Figure(
+            draw_matrix(counts, names, title="Confusion matrix of the test pictures"),
+            f"The confusion matrix of {score.pictures:,} pictures; on the diagonal is what was answered rightly.",
+        ),
+        Table(["is", "said to be", "pictures"], rows, ["pictures"], "Most confused")
+        if rows
+        else Paragraph("No picture was confused."),
+    ]
+
+
+def calibration(material: Material) -> Sequence[Content]:
+    """Whether the probabilities mean what they say."""
+    found = calibrate(material.predictions, material.test)
+    over = "more often than it is right" if found.confidence > found.accuracy else "less often than it is right"
+    rows = [
+        ["expected calibration error (ECE)", Value(found.expected_error, f"{found.expected_error:.2%}", "ece")],
+        ["temperature", Value(found.temperature, f"{found.temperature:.3g}", "temperature")],
+        ["negative log likelihood, nats", Value(found.negative_log_likelihood, f"{found.negative_log_likelihood:.4f}")],
+        ["Brier score (0 best, 2 worst)", Value(found.brier, f"{found.brier:.4f}")],
+    ]
+    return [
+        Paragraph(
+            f"On average the network gives its answers a probability of {found.confidence:.1%}, and "
+            f"{found.accuracy:.1%} of them are right: it is sure {over}."
+        ),
+        Figure(found.draw(), f"Reliability diagram: {found}"),
+        Table(["measure", "value"], rows, ["value"]),
+    ]
+
+
+def abstaining(material: Material) -> Sequence[Content]:
+    """What comes of answering only where the network is sure."""
+    found = abstention(material.predictions, material.test)
+    reached = [one for one in WISHED if one > material.score.accuracy and _reaches(found, one)]
+    rows: list[list[str | Value]] = []
+    for wished in reached:
+        one = found.threshold_for(wished)
+        low, high = one.interval
+        least = f"{one.threshold:.3f}"
+        rows.append([f"{wished:.1%}", least, f"{one.answered:.1%}", f"{one.accuracy:.2%}", f"{low:.2%} to {high:.2%}"])
+    headers = ["wished accuracy", "least probability", "answered", "accuracy", "95 % interval"]
+    caption = "To be right so often, answer only from this probability on"
+    return [
+        Figure(found.draw(), "Accuracy on what is answered against the part of the pictures that is answered."),
+        *([Table(headers, rows, headers, caption)] if rows else []),
+        Paragraph(
+            "The thresholds are chosen on these very pictures, which flatters a little: choose yours on val.",
+            faint=True,
+        ),
+    ]
+
+
+def _reaches(found: Abstention, accuracy: float) -> bool:
+    return any(right >= accuracy * count for right, count in zip(found.correct, found.answered, strict=True))
+
+
+def mistakes(material: Material) -> Sequence[Content]:
+    """The surest wrong answers, the most confused classes and the least sure right answers, with their pictures."""
+    found = find_mistakes(material.predictions, material.test, most=MOST, pairs=PAIRS, examples=MOST)
+    words = f"{found.wrong:,} of {found.pictures:,} test pictures are answered wrongly."
+    return [Paragraph(words), Figure(found.draw(), f"Pictures that were answered wrongly, or nearly. {words}")]
