@@ -87,14 +87,14 @@ def mosaic(parts: Sequence[Tensor]) -> Tensor:
 
     Args:
         parts: (3, h, w) uint8, with grey between them; or (h, w) values, with what is not a number, which is drawn in
-            the same grey.
+            grey.
     """
     columns = math.ceil(math.sqrt(len(parts)))
     rows = math.ceil(len(parts) / columns)
     high, wide = (max(part.shape[axis] for part in parts) for axis in (-2, -1))
     factor = max(1, round(SIDE / max(high, wide)))
     size = (rows * (high * factor + BETWEEN) - BETWEEN, columns * (wide * factor + BETWEEN) - BETWEEN)
-    blank = 128 if parts[0].ndim == 3 else math.nan
+    blank = 180 if parts[0].ndim == 3 else math.nan
     whole = torch.full((*parts[0].shape[:-2], *size), blank, dtype=parts[0].dtype)
     for number, part in enumerate(parts):
         row, column = divmod(number, columns)

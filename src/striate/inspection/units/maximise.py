@@ -4,7 +4,8 @@ The picture is described by its frequencies, each with the weight that natural p
 and Schubert, "Feature Visualization", Distill 2017; Field, "Relations between the statistics of natural images and the
 response properties of cortical cells", 1987), so that ascent finds shapes before it finds noise; and it is shifted a
 little at every step, so that what it shows does not hang on single pixels. Its contrast is limited: without a limit a
-unit's answer would grow with the contrast of whatever excites it, and every pixel would end up black or white.
+unit's answer would grow with the contrast of whatever excites it, and every pixel would end up black or white. Colours
+count for it as rare as they are in the pictures of the set, where red, green and blue mostly rise and fall together.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from torch import Tensor, nn
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
-from striate.inspection.subject import Pictures, subject_of
+from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.inspection.units.crops import Window, frame, in_digits, window_of
 from striate.inspection.units.site import Site, respond, unit_of
 from striate.networks.geometry import Geometry
 from striate.prediction.predictor import Classifier
 
-STEPS = 96
-LEARNING_RATE = 0.025
+STEPS = 64
+LEARNING_RATE = 0.04
 CONTRAST = 0.3  # root mean square about the mean of the data, of a full range of 1, over what the unit sees
+SAMPLED, RAREST = 256, 0.01  # pictures whose colours are counted; the least share of the contrast of a colour
 STEADIED = 8  # shifts are up to one in so many of the pixels that the unit sees
 
 
@@ -73,11 +75,11 @@ def maximise(
 
     Args:
         network: a classifier or any module.
-        pictures: any that the network takes; only their size and normalisation matter.
+        pictures: any that the network takes; of their pixels only the correlation of the colours matters.
         unit: as ``layer:channel``, such as ``conv3:17``.
         steps: of ascent (Adam).
         contrast: that the picture may have where the unit sees it: the root mean square of its difference from the
-            mean of the data, 0–1.
+            mean of the data, 0–1, in colours as common as grey.
         seed: of the first picture and of the shifts; the same seed makes the same picture.
 
     Raises:
@@ -88,38 +90,26 @@ def maximise(
         raise DataError(f"steps must be at least 1, got {steps}.")
     subject = subject_of(network, pictures)
     site, channel = unit_of(subject, unit)
-    geometry = Geometry(subject.graph)
-    return ascend(
-        subject.network, subject.spec.input, site, channel, geometry, steps=steps, contrast=contrast, seed=seed
-    )
+    return ascend(subject, site, channel, steps=steps, contrast=contrast, seed=seed)
 
 
-def ascend(
-    network: nn.Module,
-    spec: InputSpec,
-    site: Site,
-    channel: int,
-    geometry: Geometry,
-    *,
-    steps: int,
-    contrast: float,
-    seed: int,
-) -> Maximum:
+def ascend(subject: Subject, site: Site, channel: int, *, steps: int, contrast: float, seed: int) -> Maximum:
     """See `maximise`."""
+    network, spec = subject.network, subject.spec.input
     parameter = next(network.parameters(), torch.empty(0))
     centre = tuple(side // 2 for side in site.sides)
-    window = window_of(geometry, site, centre, spec)
+    window = window_of(Geometry(subject.graph), site, centre, spec)
     top, bottom, left, right = window
     seen = (slice(max(0, top), bottom + 1), slice(max(0, left), right + 1))
     shift = min(bottom - top + 1, right - left + 1) // STEADIED
     generator = torch.Generator().manual_seed(seed)
-    weights = _weights(spec.height, spec.width)
+    weights, colours = _weights(spec.height, spec.width), _colours(subject.images)
     spectrum = (0.002 * torch.randn(spec.channels, *weights.shape, 2, generator=generator)).requires_grad_()
     optimizer = torch.optim.Adam([spectrum], lr=LEARNING_RATE)
 
     def picture() -> Tensor:
         waves = torch.fft.irfft2(torch.view_as_complex(spectrum) * weights, s=(spec.height, spec.width), norm="ortho")
-        return _pixels(waves, waves[:, seen[0], seen[1]], contrast, spec)
+        return _pixels(waves, waves[:, seen[0], seen[1]], contrast, colours, spec)
 
     def value(pixels: Tensor) -> Tensor:
         mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (spec.mean, spec.std))
@@ -146,13 +136,26 @@ def _weights(height: int, width: int) -> Tensor:
     return 1 / (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
 
 
-def _pixels(waves: Tensor, seen: Tensor, contrast: float, spec: InputSpec) -> Tensor:
+def _colours(images: Tensor) -> Tensor:
+    """Return the square root of the colours' correlation in pictures (N, C, H, W) uint8: (C, C), its square of trace C."""
+    channels = images.shape[1]
+    some = images[:: -(-len(images) // SAMPLED)]
+    pixels = some.transpose(0, 1).flatten(1).double()
+    covariance = torch.cov(pixels).reshape(channels, channels)
+    strengths, directions = torch.linalg.eigh(covariance)
+    if strengths[-1] < 1:  # of no contrast
+        return torch.eye(channels)
+    roots = (strengths * channels / strengths.sum()).clamp(min=RAREST).sqrt()
+    return (directions * roots @ directions.T).float()
+
+
+def _pixels(waves: Tensor, seen: Tensor, contrast: float, colours: Tensor, spec: InputSpec) -> Tensor:
     """Return a picture 0–1 (C, H, W): waves (C, H, W) about the mean of the data, or mid-grey where it is not known.
 
     They are limited to a contrast where the unit sees them and, gently, to what a picture can hold.
     """
     found = seen.square().mean().sqrt()
-    waves = waves * (contrast / found.clamp(min=contrast))
+    waves = torch.einsum("dc,chw->dhw", colours, waves * (contrast / found.clamp(min=contrast)))
     grey = mean_of(spec).clamp(0.1, 0.9)
     room = torch.where(waves > 0, 1 - grey, grey)
     return grey + room * (waves / room).tanh()

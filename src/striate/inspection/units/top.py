@@ -80,8 +80,8 @@ class TopPictures:
         return draw_grid(
             groups,
             title="The pictures that excite each unit most",
-            subtitle=f"Of {len(self.subject.images)} pictures, cropped to what the unit saw where it answered most, the "
-            "best at the top left; under them the values of the best and of the last.",
+            subtitle=f"Of {len(self.subject.images)} pictures, cropped to what the unit saw where it answered most: the"
+            " best at the top left; under them the values of the best and of the last.",
             notes=[*unknown(shown, self.sites.values()), STRIPED, *others],
         )
 

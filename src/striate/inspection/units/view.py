@@ -84,7 +84,7 @@ class UnitView:
             Tile(mosaic(self.crops), best),
             Tile(self._back(self.deconvolution), "their deconvolution"),
             Tile(self._back(self.guided), "their guided backpropagation"),
-            self._made("the picture that ascent found, cropped: "),
+            self._made("the picture that ascent found: "),
         ]
         names = self.labels or [f"picture {number}" for number in self.pictures.tolist()]
         whole = [
@@ -113,6 +113,7 @@ class UnitView:
 
     def _made(self, words: str) -> Tile:
         window = clipped(self.maximum.window, self.maximum.picture)
+        words = words.replace(":", ", cropped:") if frame(window, self.maximum.picture) else words
         return Tile(crop(self.maximum.picture, window), f"{words}{in_digits(self.maximum.value)}")
 
     def _back(self, maps: Tensor) -> Tensor:
@@ -209,7 +210,7 @@ def _view(top: TopPictures, site: Site, channel: int, steps: int, seed: int) -> 
     # No less contrast than the pictures of the set have, so that the comparison with them is fair.
     theirs = [_contrast(image, window, mean_of(spec)) for image, window in zip(images, windows, strict=True)]
     contrast = max(CONTRAST, *theirs)
-    maximum = ascend(subject.network, spec, site, channel, geometry, steps=steps, contrast=contrast, seed=seed)
+    maximum = ascend(subject, site, channel, steps=steps, contrast=contrast, seed=seed)
     positions = best.positions[channel]
     return UnitView(
         f"{site.name}:{channel}",
