@@ -117,7 +117,7 @@ class Filters:
 
     def _one_channel(self, most: int) -> tuple[Group, list[str]]:
         tiles = [Tile(_unit(one)[0], self._caption(number)) for number, one in enumerate(self.weights[:most])]
-        meaning = "weight, of the filter's own largest, which is written after its number"
+        meaning = "weight as a share of the filter's own largest, which is written after its number"
         scale = Scale(self._palette, -1, 1, meaning)
         return Group(tiles, scale=scale, side=self._side()), [*self._dashes(), *self._left_out(len(tiles))]
 

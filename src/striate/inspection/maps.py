@@ -117,7 +117,10 @@ class FeatureMaps:
         subtitle = (
             f"{self.origins[picture]}, answered {answer}. Each tile is what one filter or unit of a layer makes of it."
         )
-        notes = ["Each layer has a scale of its own, in its legend: pale orange to brown above 0, blue below."]
+        notes = [
+            "Each layer has a scale of its own, in its legend: blue below 0 and orange above it; from violet at 0 to "
+            "yellow where nothing is below it."
+        ]
         if len(shown) < len(self.layers):
             notes.append(
                 f"Drawn are {len(shown)} of {len(self.layers)} layers, evenly spaced; name those to see in `where`."
@@ -141,7 +144,7 @@ def _groups(layer: Layer, picture: int, most: int, target: str) -> list[Group]:
         by = layer.gradient[picture]
         norm = float(layer.gradient_norm[picture])
         heading = f"{layer.name}: gradient of the logit of {target} · norm {norm:.3g} · {how_many}"
-        scale = _scale(by, most, f"how much the logit of {target} grows per unit of the output")
+        scale = _scale(by, most, f"how much the logit of {target} grows per unit of the output", signed=True)
         groups.append(Group(_tiles(by, most)[0], heading, scale, side=side))
     return groups
 
@@ -163,10 +166,12 @@ def _tiles(values: Tensor, most: int) -> tuple[list[Tile], str]:
     return [Tile(flat[:STRIP, :STRIP])], f"the first {min(STRIP, flat.shape[0])} rows of {flat.shape[0]}"
 
 
-def _scale(values: Tensor, most: int, meaning: str) -> Scale:
-    """Return the scale of what is drawn of a layer: about 0 where there are values on both sides of it."""
-    shown = values[:most] if values.ndim == 3 else values
-    return Scale.of(shown.detach().float().cpu(), "diverging" if float(shown.min()) < 0 else "heat", meaning)
+def _scale(values: Tensor, most: int, meaning: str, *, signed: bool = False) -> Scale:
+    """Return the scale of what is drawn of a layer: about 0 where values have signs, else from 0 upwards."""
+    shown = (values[:most] if values.ndim == 3 else values).detach().float().cpu()
+    if signed or float(shown.min()) < 0:
+        return Scale.of(shown, "diverging", meaning)
+    return Scale("heat", 0.0, float(shown.max()) or 1.0, meaning)
 
 
 def _spread(layers: Sequence[Layer], most: int) -> Sequence[Layer]:
