@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import striate as st
 from striate.inspection.saliency.check import check_map
 from striate.inspection.saliency.gradient import gradient
 from striate.inspection.subject import Subject, subject_of
@@ -30,7 +29,8 @@ def learned() -> Subject:
     images = make_image_set(size=12)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = st.build("conv 3 8 relu, maxpool 2, conv 3 16 relu, flatten, linear 3", images.spec)
+        layers = [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten()]
+        network = nn.Sequential(*layers, nn.Linear(144, 3))
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     subject = subject_of(network, images.train)
     assert subject.labels is not None

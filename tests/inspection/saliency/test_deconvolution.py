@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 
+import pytest
 import torch
 from captum.attr import Deconvolution
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 import striate as st
 from striate.inspection.saliency.deconvolution import deconvolution
 from striate.inspection.saliency.gradient import input_gradients
+from striate.networks.zoo import alexnet
 from tests.inspection.saliency.references import TARGETS, inputs, small
 
 
@@ -59,7 +61,8 @@ def unpooled(values: Tensor, switches: Tensor, size: torch.Size) -> Tensor:
     return whole.scatter_add(2, switches.flatten(2), values.flatten(2)).view(size)
 
 
-def test_it_is_unpooling_and_transposed_convolution_on_alexnet() -> None:
+def test_it_is_unpooling_and_transposed_convolution_on_alexnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alexnet, "_UNITS", 64)  # fully connected ones, instead of 4,096: they are most of the time
     network = st.build("alexnet", st.Spec.of((3, 67, 67), 10), seed=0).double().eval()
     images = torch.randn(1, 3, 67, 67, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     found = input_gradients(network, images, torch.tensor([4]), "deconvolution")

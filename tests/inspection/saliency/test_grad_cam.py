@@ -16,9 +16,7 @@ READ = {
     "lenet5": ("c3", 10),
     "lenet5_paper": ("s4", 5),
     "speednet_small": ("groups.2.2", 4),
-    "alexnet": ("features.11", 3),
     "nin_cifar10": ("activation", 8),
-    "vgg11": ("features.19", 2),
     "googlenet": ("inception5b", 2),
     "inception_v3": ("Mixed_6e", 3),  # behind it are the branches of a module whose joint output is 1×1
     "resnet20_cifar10": ("layer3.2.relu2", 8),
@@ -90,9 +88,7 @@ def test_units_at_no_known_place_are_spread_evenly() -> None:
 
 def test_a_network_without_maps() -> None:
     network = subjects.build("feedforward1")
-    with pytest.raises(
-        st.NetworkError, match=r"network has none at this size .* need none: 'deconvolution', 'gradient'"
-    ):
+    with pytest.raises(st.NetworkError, match="the network has none at this size of pictures"):
         grad_cam(network, torch.zeros(1, 1, 28, 28), torch.tensor([0]))
 
 

@@ -22,8 +22,8 @@ def test_it_is_the_slope_of_the_logit() -> None:
 
 def test_it_agrees_with_captum() -> None:
     network, pictures = small(), inputs()
-    theirs = Saliency(network).attribute(pictures.clone(), target=TARGETS, abs=True)
-    torch.testing.assert_close(gradient(network, pictures, TARGETS), theirs.amax(1))
+    theirs = Saliency(network).attribute(pictures.clone().requires_grad_(), target=TARGETS, abs=True)
+    torch.testing.assert_close(gradient(network, pictures, TARGETS), theirs.detach().amax(1))
 
 
 def test_an_answer_that_does_not_depend_on_the_picture() -> None:

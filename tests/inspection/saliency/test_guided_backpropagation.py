@@ -27,7 +27,7 @@ def test_by_hand() -> None:
     with torch.no_grad():
         network[1].weight.copy_(first)
         network[3].weight.copy_(second)
-    # Before the ReLU there are 0.5 − 0.2, 1.5 + 0.1 and −0.6: the second unit's gradient is negative, the third inactive.
+    # Before the ReLU there are 0.3, 1.6 and −0.6: the second unit's gradient is negative, the third is inactive.
     back = input_gradients(network, torch.tensor([[[[0.5, 0.1]]]]), torch.tensor([0]), "guided")
     torch.testing.assert_close(back.flatten(), first[0])
 
@@ -57,7 +57,7 @@ def test_every_way_of_writing_relu_goes_backwards_alike(rule: Rule) -> None:
 
     network, pictures, found = small(Rectifier), inputs(), []
     for Rectifier.way in range(len(ways)):
-        found.append(input_gradients(network, pictures, TARGETS, rule))  # noqa: PERF401
+        found.append(input_gradients(network, pictures, TARGETS, rule))
     assert found[0].any()
     for one in found[1:]:
         assert torch.equal(one, found[0])

@@ -50,7 +50,7 @@ def test_layers_become_random_from_the_last_to_the_first() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
-@pytest.mark.parametrize("name", ["in place", "wrapped", "untraceable", "lenet5_paper", "resnet20_cifar10", "vgg11_bn"])
+@pytest.mark.parametrize("name", ["in place", "wrapped", "untraceable", "lenet5_paper", "resnet20_cifar10"])
 def test_every_weight_becomes_random(name: str) -> None:
     network = subjects.build(name).requires_grad_(False)  # frozen ones too
     for module in network.modules():

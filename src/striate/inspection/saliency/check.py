@@ -37,8 +37,8 @@ class Check:
         found = []
         if not self.randomisation.passes[number]:
             found.append(
-                f"Do not trust this map: with random weights it is too much the same (ρ = {self._correlation(number)}, at "
-                f"most ±{sanity.HIGHEST_CORRELATION} passes), so it does not show what the network has learned."
+                f"Do not trust this map: with random weights it is too much the same (ρ = {self._correlation(number)}, "
+                f"at most ±{sanity.HIGHEST_CORRELATION} passes), so it does not show what the network has learned."
             )
         if not self.removal.passes[number]:
             found.append(

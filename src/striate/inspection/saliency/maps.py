@@ -32,9 +32,9 @@ DRAWN = 16  # pictures on one sheet
 SIDE = 224  # px of a tile
 EXPLAINED = (
     "ρ: rank correlation of the map with that of the same network with random weights, near 0 where the map shows what "
-    "was learned. Deletion: the mean probability of the class while pixels are covered, the most salient first; lower is "
-    "better. Insertion: the same while they are put onto a blurred picture; higher is better. Random: where 95 % of random "
-    "maps of the same grain lie."
+    "was learned. Deletion: the mean probability of the class while pixels are covered, the most salient first; lower "
+    "is better. Insertion: the same while they are put onto a blurred picture; higher is better. Random: where 95 % of "
+    "random maps of the same grain lie."
 )
 
 
