@@ -2,53 +2,145 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from torch import nn
 
 from striate.cli.output import Json, print_json, print_table, say
 from striate.core.errors import DataError, FileError
 from striate.core.spec import InputSpec
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
+from striate.evaluation.calibration import Calibration, calibration
+from striate.evaluation.calibration import calibrate as calibrate_on
+from striate.evaluation.compare import Comparison, compare
 from striate.evaluation.metrics import Score
 from striate.evaluation.metrics import evaluate as score_network
-from striate.networks import saved
+from striate.evaluation.mistakes import ConfusedPair, mistakes
+from striate.evaluation.predictions import Predictions, predictions_of
+from striate.evaluation.roc import Roc, roc
+from striate.evaluation.views import Views, predict_views
+from striate.networks import contract, saved
 from striate.prediction.predictor import Classifier
 from striate.training import checkpoint
 
 MOST_CONFUSED = 10
 
 
-def evaluate(run: Path, data: str | None = None, /, *, data_dir: Path | None = None, json: Json = False) -> int:
+def evaluate(
+    run: Path,
+    data: str | None = None,
+    /,
+    *,
+    data_dir: Path | None = None,
+    calibrate: Annotated[bool, Parameter(negative="")] = False,
+    tta: Views | None = None,
+    json: Json = False,
+) -> int:
     """Score a trained network on the test pictures of a data set.
 
     Example: `striate evaluate runs/digits-speednet-1`
 
-    JSON keys: network, data, pictures, accuracy, interval, top5, classes, confusion.
+    JSON keys: network, data, pictures, accuracy, interval, top5, top5_interval, macro_f1, macro_f1_interval, macro_auc,
+    classes (name, precision, recall, f1, pictures, their intervals, auc, auc_interval), confusion (rows: what it is),
+    confused (label, predicted, count, pictures of the label), calibration (temperature, ece, negative_log_likelihood,
+    brier, confidence), calibrated_on (pictures of val, temperature_before, ece_before; null without --calibrate), views
+    (name, accuracy_before, difference, interval, mended, broken, p_value; null without --tta). Intervals are of 95 %.
 
     Args:
         run: The folder of a run, or a saved network.
         data: The pictures. Default: the test pictures of the data set that it was trained on.
         data_dir: Where the files of a named data set are.
+        calibrate: First fit the temperature of the probabilities to the run's val pictures and write it into the saved
+            network; no answer changes.
+        tta: Average the answers over views of each picture (test-time augmentation).
     """
     loaded = saved.load(run)
-    images, chosen = _pictures(run, data, data_dir, loaded.spec.input)
-    score = score_network(Classifier(loaded.network, loaded.spec), chosen)
+    images, chosen = unseen_pictures(run, data, data_dir, loaded.spec.input)
+    plain = predictions_of(Classifier(loaded.network, loaded.spec), chosen)
+    calibrated_on = None
+    if calibrate:
+        plain, calibrated_on = _calibrated(run, loaded.network, images if data is None else None, plain, chosen)
+    predictions = plain if tta is None else predict_views(loaded.network, chosen, tta)
+    score, sure, ranks = score_network(predictions, chosen), calibration(predictions, chosen), roc(predictions, chosen)
+    gain = None if tta is None else compare(plain, predictions, chosen, names=("plain", f"with {tta}"))
+    confused = mistakes(predictions, chosen, pairs=MOST_CONFUSED).pairs
     if json:
-        print_json(_as_json(score, loaded.header.blueprint.short_name, images.name))
+        result = _as_json(score, loaded.header.blueprint.short_name, images.name)
+        print_json(
+            result | _more(score, sure, ranks, confused) | {"calibrated_on": calibrated_on, "views": _views(gain)}
+        )
         return 0
     say(f"{images.name}: {score}")
-    print_table(
-        ["class", "precision", "recall", "F1", "pictures"],
-        [[c.name, f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", f"{c.pictures:,}"] for c in score.classes],
-        numbers=["precision", "recall", "F1", "pictures"],
-    )
-    say(_confusions(score))
+    low, high = score.macro_f1_interval
+    area = "" if ranks.macro_auc is None else f", macro AUC {ranks.macro_auc:.4f}"
+    say(f"macro F1 {score.macro_f1:.2%} (95 % interval {low:.2%} to {high:.2%}){area}")
+    if calibrated_on is not None:
+        say("calibrated on {pictures:,} pictures of val; before: ECE {ece_before:.2%}".format(**calibrated_on))
+    say(str(sure))
+    if gain is not None:
+        say(str(gain))
+    _print_classes(score, ranks)
+    say(_confusions(confused))
     return 0
 
 
-def _pictures(run: Path, data: str | None, data_dir: Path | None, pictures: InputSpec) -> tuple[ImageSet, Split]:
+def _print_classes(score: Score, ranks: Roc) -> None:
+    rows = [
+        [
+            one.name,
+            f"{one.precision:.1%}",
+            f"{one.recall:.1%}",
+            f"{one.f1:.1%}",
+            "{:.1%} – {:.1%}".format(*one.f1_interval),
+            "" if rank.auc is None else f"{rank.auc:.4f}",
+            f"{one.pictures:,}",
+        ]
+        for one, rank in zip(score.classes, ranks.classes, strict=True)
+    ]
+    numbers = ["precision", "recall", "F1", "95 % interval", "AUC", "pictures"]
+    print_table(["class", *numbers], rows, numbers=numbers)
+
+
+def _calibrated(
+    run: Path, network: nn.Module, images: ImageSet | None, plain: Predictions, chosen: Split
+) -> tuple[Predictions, dict[str, float]]:
+    """Write the temperature that fits the run's val into its file; return the predictions with it."""
+    val = _val(run, images)
+    before = calibration(plain, chosen)
+    spec = calibrate_on(network, val).spec
+    saved.store_temperature(run, spec.task.temperature)
+    contract.remember_spec(network, spec)
+    told = {"pictures": len(val), "temperature_before": before.temperature, "ece_before": before.expected_error}
+    return replace(plain, task=spec.task), told
+
+
+def _val(run: Path, images: ImageSet | None) -> Split:
+    """Return the pictures that a run chose by and did not learn from.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not run.is_dir():
+        raise DataError(
+            f"--calibrate needs the val pictures of a run, and {run} is a saved network. Name the run's folder."
+        )
+    header = checkpoint.read_header(run)
+    if header.data.source is None:
+        raise DataError(f"{run} was trained on arrays. Calibrate it in Python: calibrate(network, images.val).")
+    if header.recipe.get("learn_from") == "train+val":
+        raise DataError(
+            f"{run} learned from its val pictures too, so none are left to calibrate on. "
+            "Train it without --learn-from train+val, or calibrate it in Python on other pictures."
+        )
+    return (images or load_again(run, header.data.source)).val
+
+
+def unseen_pictures(run: Path, data: str | None, data_dir: Path | None, pictures: InputSpec) -> tuple[ImageSet, Split]:
     """Return a data set, and those of its pictures that the network has not learned from.
 
     They are the run's own test pictures where it was trained on this data; else the test pictures that the data comes
@@ -95,16 +187,48 @@ def _as_json(score: Score, network: str, data: str) -> dict[str, object]:
     }
 
 
-def _confusions(score: Score) -> str:
-    """Return the pairs that were confused most, in words."""
-    names = [one.name for one in score.classes]
-    pairs = [
-        (int(count), names[row], names[column])
-        for row, counts in enumerate(score.confusion)
-        for column, count in enumerate(counts)
-        if row != column and count
+def _more(score: Score, sure: Calibration, ranks: Roc, confused: Sequence[ConfusedPair]) -> dict[str, object]:
+    classes = [
+        asdict(one) | {"auc": rank.auc, "auc_interval": list(rank.interval)}
+        for one, rank in zip(score.classes, ranks.classes, strict=True)
     ]
-    if not pairs:
+    return {
+        "top5_interval": score.top5_interval and list(score.top5_interval),
+        "macro_f1": score.macro_f1,
+        "macro_f1_interval": list(score.macro_f1_interval),
+        "macro_auc": ranks.macro_auc,
+        "classes": classes,
+        "confused": [
+            {"label": one.label, "predicted": one.predicted, "count": one.count, "pictures": one.pictures}
+            for one in confused
+        ],
+        "calibration": {
+            "temperature": sure.temperature,
+            "ece": sure.expected_error,
+            "negative_log_likelihood": sure.negative_log_likelihood,
+            "brier": sure.brier,
+            "confidence": sure.confidence,
+        },
+    }
+
+
+def _views(gain: Comparison | None) -> dict[str, object] | None:
+    if gain is None:
+        return None
+    return {
+        "name": gain.names[1].removeprefix("with "),
+        "accuracy_before": gain.accuracies[0],
+        "difference": gain.difference,
+        "interval": list(gain.interval),
+        "mended": gain.mended,
+        "broken": gain.broken,
+        "p_value": gain.p_value,
+    }
+
+
+def _confusions(confused: Sequence[ConfusedPair]) -> str:
+    """Return the pairs that were confused most, in words."""
+    if not confused:
         return "No picture was confused."
-    worst = sorted(pairs, reverse=True)[:MOST_CONFUSED]
-    return "\n".join(["most confused", *(f"  {count:4} × {truth}, said to be {said}" for count, truth, said in worst)])
+    rows = (f"  {one.count:4} × {one.label}, said to be {one.predicted}" for one in confused)
+    return "\n".join(["most confused", *rows])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from striate.core import files
 from striate.core.errors import FileError
-from striate.core.spec import Spec
+from striate.core.spec import Spec, TaskSpec
 from striate.networks import contract
 from striate.networks.build import Blueprint, blueprint_of, build_blueprint, foreign_blueprint, is_built_as
 
@@ -124,6 +124,28 @@ def load(path: str | Path, network: nn.Module | None = None) -> SavedNetwork:
     _fill(path, network, with_aliases(path, tensors, header.aliases))
     contract.remember_spec(network, header.spec)
     return SavedNetwork(network.eval(), header)
+
+
+def store_temperature(path: str | Path, temperature: float) -> Path:
+    """Write another temperature into a saved network, atomically; everything else in it stays as it is.
+
+    Args:
+        path: of the ``.safetensors`` file, or of the run's folder that holds ``model.safetensors``.
+        temperature: that the logits are divided by, above 0.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        FileError: see `load`; or it cannot be written.
+    """
+    path = _resolve(Path(path))
+    metadata, tensors = read_tensors(path)
+    header = _read_header(path, metadata)
+    task = TaskSpec.model_validate({**header.spec.task.model_dump(), "temperature": temperature})
+    spec = header.spec.model_copy(update={"task": task})
+    write_tensors(path, tensors, header.model_copy(update={"spec": spec}).model_dump_json())
+    return path
 
 
 def storable(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
