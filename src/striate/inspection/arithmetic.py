@@ -1,4 +1,4 @@
-"""The arithmetic behind one number: how a unit comes by its value, and how one training step changes one weight.
+"""The arithmetic behind one number: how a unit of a layer comes by its value.
 
 A unit of a convolution or of a fully connected layer is Σ w·x + b over the patch x that it sees, which is also
 |w||x|cos θ + b: how long the patch is, times how well it points the way of the weights. A pool takes the mean, the sum,
@@ -8,40 +8,32 @@ float64, so that it can be compared with what the network itself returned.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, singledispatch
-from typing import Any, Literal, final
+from functools import cached_property
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from striate.core.errors import DataError, NetworkError, suggest
+from striate.core.errors import DataError, NetworkError
 from striate.drawing.colours import Scale
-from striate.drawing.curves import Curve, Plane, draw_curves
 from striate.drawing.grid import ROOM, WIDEST, Group, Sheet, Tile, draw_grid
-from striate.drawing.svg import Drawing
+from striate.inspection.patches import Rule, by, has_view, patch_under, reach_of, view
 from striate.inspection.record import LISTED, modules_named
-from striate.inspection.subject import Pictures, Subject, class_number, subject_of
+from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.networks import contract
 from striate.networks.graph import Graph, Node
-from striate.networks.layers import BlurPool, FixedConv, GlobalAveragePool, GlobalMaxPool, L2Pool, MedianPool, SumPool
-from striate.networks.shapes import Shape, Window, windows
-from striate.networks.zoo.bninception import HalvingPool
-from striate.networks.zoo.lenet import Subsampling, TableConvolution
+from striate.networks.shapes import Shape
 from striate.prediction.predictor import Classifier
-
-Rule = Literal["sum", "largest", "norm", "median"]
 
 TERMS = 6  # products written out in words; the others are added up
 NUMBERED = 7  # values in a row of a tile, at most, for them to be written upon it
 TILES = 8  # channels drawn, at most
 PLAIN = 112  # px of a tile without numbers
-NEARBY = 9  # losses computed about a weight, to draw their curve
 
 # What follows a layer and changes each value by itself, PyTorch's name → ours.
 _ACTIVATIONS: Mapping[str, str] = {
@@ -146,7 +138,7 @@ class UnitArithmetic:
     def sentences(self) -> tuple[str, ...]:
         """The arithmetic in words, a step each."""
         said = [*_sum_in_words(self)] if self.rule == "sum" else [_choice_in_words(self)]
-        said += [f"Then {name}: {_written(value)}." for name, value in self.following]
+        said += [f"Then {name}: {written(value)}." for name, value in self.following]
         return (*said, *([self.note] if self.note else ()))
 
     @property
@@ -155,7 +147,7 @@ class UnitArithmetic:
         return _place(self.unit, self.output_shape)
 
     def __str__(self) -> str:
-        heading = f"{self.layer} ({self.kind}): {self.place} of {_by(self.output_shape)}"
+        heading = f"{self.layer} ({self.kind}): {self.place} of {by(self.output_shape)}"
         return "\n  ".join([heading, _reach_in_words(self), *self.sentences])
 
     def draw(self) -> Sheet:
@@ -180,28 +172,28 @@ def explain_unit(
         DataError: there is not one picture.
         NetworkError: there is no such layer, none that can be explained, or no such unit in it.
     """
-    subject = _single(subject_of(network, picture))
+    subject = single(subject_of(network, picture))
     path, module = _explained(subject.network, layer)
     taken, given = _seen(subject, path, module)
     where = _unit(unit, given, path)
     with torch.no_grad():
-        view = _view(module, where, tuple(taken.shape), tuple(given.shape))
-    patch, present = _patch(taken, view)
+        seen = view(module, where, tuple(taken.shape), tuple(given.shape))
+    patch, present = patch_under(taken, seen)
     maps = _maps_before(subject.graph, path, patch.numel()) if isinstance(module, nn.Linear) else None
     shape = maps or tuple(patch.shape)
     following, note = _what_follows(subject, path, given, where)
     return UnitArithmetic(
         path,
-        view.kind,
+        seen.kind,
         where,
         tuple(given.shape),
         tuple(taken.shape),
-        view.rule,
+        seen.rule,
         patch.reshape(shape),
         present.reshape(shape),
-        None if view.weights is None else view.weights.cpu().double().reshape(shape),
-        view.bias,
-        _reach(view),
+        None if seen.weights is None else seen.weights.detach().cpu().double().reshape(shape),
+        seen.bias,
+        reach_of(seen),
         float(given[where]),
         following,
         note,
@@ -210,11 +202,7 @@ def explain_unit(
 
 def explainable_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Return the layers whose units can be explained, path → module."""
-    return {path: module for path, module in network.named_modules() if _can_be_explained(module)}
-
-
-def _can_be_explained(module: nn.Module) -> bool:
-    return _view.dispatch(type(module)) is not _view.dispatch(object)
+    return {path: module for path, module in network.named_modules() if has_view(module)}
 
 
 def _explained(network: nn.Module, layer: str) -> tuple[str, nn.Module]:
@@ -226,19 +214,25 @@ def _explained(network: nn.Module, layer: str) -> tuple[str, nn.Module]:
         (module,) = inside.values()
         return paths[module], module
     if inside:
-        listed = [paths[module] for module in inside.values()]
-        raise NetworkError(f"{layer!r} holds several layers. Name one of them: {_listed(listed)}.")
+        several = [paths[module] for module in inside.values()]
+        raise NetworkError(f"{layer!r} holds several layers. Name one of them: {listed(several)}.")
     raise NetworkError(
         f"{layer!r} is a {type(named).__name__}: only convolutions, pools and fully connected layers can be "
-        f"explained. Here they are {_listed(list(explainable_layers(network))) or 'none'}."
+        f"explained. Here they are {listed(list(explainable_layers(network))) or 'none'}."
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names in a row, the first of them where they are many."""
     return ", ".join([*names[:LISTED], *(["…"] if len(names) > LISTED else [])])
 
 
-def _single(subject: Subject) -> Subject:
+def single(subject: Subject) -> Subject:
+    """Return a subject that has one picture.
+
+    Raises:
+        DataError: it has several.
+    """
     if len(subject.images) != 1:
         raise DataError(f"One picture is explained at a time, got {len(subject.images)}. Pass one of them.")
     return subject
@@ -278,234 +272,12 @@ def _unit(unit: int | Sequence[int], output: Tensor, layer: str) -> tuple[int, .
         names = ", ".join(_axes(shape))
         raise NetworkError(
             f"A unit of {layer!r} must be ({names}) counted from 0, or the first of these alone, "
-            f"in an output of {_by(shape)}; got {unit if isinstance(unit, int) else index}."
+            f"in an output of {by(shape)}; got {unit if isinstance(unit, int) else index}."
         )
     if len(index) == len(shape):
         return index
     rest = torch.unravel_index(output[index[0]].argmax(), shape[1:])
     return (*index, *(int(one) for one in rest))
-
-
-# What a unit looks at
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """What a unit looks at, and how it comes by a number.
-
-    Args:
-        kind: the layer in words.
-        channels: which of the input's channels it sees; or of its features.
-        taps: along each further axis, the index under each tap of the window; −1 where there is nothing.
-        weights: one for each tap, (C, …).
-    """
-
-    kind: str
-    rule: Rule
-    channels: Tensor
-    taps: tuple[Tensor, ...]
-    weights: Tensor | None = None
-    bias: float = 0.0
-
-
-def _patch(taken: Tensor, view: _View) -> tuple[Tensor, Tensor]:
-    """Return the values under the taps, (C, …) float64 with 0 where there is nothing, and whether there is a value."""
-    patch = taken.cpu().double().index_select(0, view.channels)
-    present = torch.ones((), dtype=torch.bool)
-    for axis, taps in enumerate(view.taps, start=1):
-        patch = patch.index_select(axis, taps.clamp(min=0))
-        present = present.unsqueeze(-1) & (taps >= 0)
-    present = present.expand(patch.shape)
-    return patch.masked_fill(~present, 0.0), present
-
-
-def _reach(view: _View) -> tuple[tuple[int, int], ...]:
-    seen = [view.channels, *(taps[taps >= 0] for taps in view.taps)]
-    return tuple((int(one.min()), int(one.max())) if len(one) else (0, -1) for one in seen)
-
-
-def _taps(window: Window, position: int, size: int, mode: str = "zeros") -> Tensor:
-    """Return the index under each tap of a window along one axis, as a padding mode of PyTorch has it; −1 if none."""
-    index = position * window.stride - window.before + window.dilation * torch.arange(window.kernel)
-    match mode:
-        case "reflect":
-            index = index.abs()
-            return torch.where(index >= size, 2 * (size - 1) - index, index)
-        case "replicate":
-            return index.clamp(0, size - 1)
-        case "circular":
-            return index.remainder(size)
-    return torch.where((index >= 0) & (index < size), index, -1)
-
-
-def _under(over: Sequence[Window], unit: Shape, taken: Shape, mode: str = "zeros") -> tuple[Tensor, ...]:
-    places = zip(over, unit[1:], taken[1:], strict=True)
-    return tuple(_taps(window, position, size, mode) for window, position, size in places)
-
-
-@singledispatch
-def _view(layer: nn.Module, unit: Shape, taken: Shape, given: Shape) -> _View:
-    """Return what a unit of a layer looks at; ``taken`` and ``given`` are the shapes of its input and output."""
-    raise NotImplementedError
-
-
-@_view.register(nn.Conv1d)
-@_view.register(nn.Conv2d)
-@_view.register(nn.Conv3d)
-def _(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, unit: Shape, taken: Shape, given: Shape) -> _View:
-    extents = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
-    if isinstance(layer.padding, str):  # PyTorch puts the odd pixel of "same" after
-        before = [extent // 2 if layer.padding == "same" else 0 for extent in extents]
-    else:
-        before = [int(one) for one in layer.padding]
-    axes = zip(layer.kernel_size, layer.stride, before, layer.dilation, strict=True)
-    over = [Window(k, s, before=p, dilation=d) for k, s, p, d in axes]
-    depth = layer.in_channels // layer.groups
-    first = unit[0] // (layer.out_channels // layer.groups) * depth
-    kind = f"convolution {_by(layer.kernel_size)}{_details(over)}"
-    kind += f", {layer.groups} groups" if layer.groups > 1 else ""
-    bias = 0.0 if layer.bias is None else float(layer.bias[unit[0]])
-    taps = _under(over, unit, taken, layer.padding_mode)
-    return _View(kind, "sum", torch.arange(first, first + depth), taps, layer.weight[unit[0]], bias)
-
-
-@_view.register
-def _(layer: FixedConv, unit: Shape, taken: Shape, given: Shape) -> _View:
-    weights = layer.weight[unit[0]]  # (1, K, K)
-    size = int(weights.shape[-1])
-    over = windows((size, size), (1, 1), (size // 2, size // 2))
-    channel = unit[0] * layer.channels // len(layer.weight)
-    taps = _under(over, unit, taken, "replicate")
-    return _View(f"fixed kernel {layer.name}", "sum", torch.tensor([channel]), taps, weights)
-
-
-@_view.register
-def _(layer: TableConvolution, unit: Shape, taken: Shape, given: Shape) -> _View:
-    mine = (layer.pairs[0] == unit[0]).cpu()
-    size = int(layer.weight.shape[-1])
-    taps = _under(windows((size, size), (1, 1), (0, 0)), unit, taken)
-    kind = f"convolution {size}×{size} of some maps"
-    return _View(kind, "sum", layer.pairs[1].cpu()[mine], taps, layer.weight[mine], float(layer.bias[unit[0]]))
-
-
-@_view.register
-def _(layer: nn.Linear, unit: Shape, taken: Shape, given: Shape) -> _View:
-    bias = 0.0 if layer.bias is None else float(layer.bias[unit[-1]])
-    if len(taken) == 1:
-        return _View("fully connected", "sum", torch.arange(taken[0]), (), layer.weight[unit[-1]], bias)
-    here = [torch.tensor([place]) for place in unit[:-1]]  # of a sequence, or of maps with the channels last
-    weights = layer.weight[unit[-1]].reshape(*[1] * len(here), -1)
-    return _View("fully connected", "sum", here[0], (*here[1:], torch.arange(taken[-1])), weights, bias)
-
-
-@_view.register(nn.AvgPool1d)
-@_view.register(nn.AvgPool2d)
-@_view.register(nn.AvgPool3d)
-def _(layer: nn.AvgPool2d, unit: Shape, taken: Shape, given: Shape) -> _View:
-    over = _pool_windows(layer, len(taken) - 1)
-    taps = _under(over, unit, taken)
-    ends = [
-        min(position * window.stride + window.kernel, size + 2 * window.before) - position * window.stride
-        for window, position, size in zip(over, unit[1:], taken[1:], strict=True)
-    ]  # zeros of the padding count, what hangs over beyond them does not
-    counts = ends if layer.count_include_pad else [int((one >= 0).sum()) for one in taps]
-    divisor = getattr(layer, "divisor_override", None) or math.prod(counts)
-    weights = torch.full((1, *map(len, taps)), 1 / divisor, dtype=torch.float64)
-    return _View(f"average pooling {_kernels(over)}", "sum", torch.tensor(unit[:1]), taps, weights)
-
-
-@_view.register(nn.MaxPool1d)
-@_view.register(nn.MaxPool2d)
-@_view.register(nn.MaxPool3d)
-def _(layer: nn.MaxPool2d, unit: Shape, taken: Shape, given: Shape) -> _View:
-    over = _pool_windows(layer, len(taken) - 1)
-    return _View(f"max pooling {_kernels(over)}", "largest", torch.tensor(unit[:1]), _under(over, unit, taken))
-
-
-@_view.register
-def _(layer: HalvingPool, unit: Shape, taken: Shape, given: Shape) -> _View:
-    over = windows((3, 3), (2, 2), (taken[1] % 2, taken[2] % 2), ceil=True)
-    return _View(f"max pooling {_kernels(over)}", "largest", torch.tensor(unit[:1]), _under(over, unit, taken))
-
-
-@_view.register(nn.AdaptiveAvgPool1d)
-@_view.register(nn.AdaptiveAvgPool2d)
-@_view.register(nn.AdaptiveAvgPool3d)
-@_view.register(nn.AdaptiveMaxPool1d)
-@_view.register(nn.AdaptiveMaxPool2d)
-@_view.register(nn.AdaptiveMaxPool3d)
-def _(layer: nn.Module, unit: Shape, taken: Shape, given: Shape) -> _View:
-    places = zip(unit[1:], taken[1:], given[1:], strict=True)
-    taps = tuple(torch.arange(i * size // parts, -(-(i + 1) * size // parts)) for i, size, parts in places)
-    average = isinstance(layer, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d)
-    return _whole(f"adaptive {'average' if average else 'max'} pooling", average, unit, taps)
-
-
-@_view.register(GlobalAveragePool)
-@_view.register(GlobalMaxPool)
-def _(layer: nn.Module, unit: Shape, taken: Shape, given: Shape) -> _View:
-    average = isinstance(layer, GlobalAveragePool)
-    kind = f"global {'average' if average else 'max'} pooling"
-    return _whole(kind, average, unit, tuple(torch.arange(size) for size in taken[1:]))
-
-
-def _whole(kind: str, average: bool, unit: Shape, taps: tuple[Tensor, ...]) -> _View:
-    sizes = tuple(map(len, taps))
-    weights = torch.full((1, *sizes), 1 / math.prod(sizes), dtype=torch.float64) if average else None
-    kind = f"{kind} of {_by(sizes)}"
-    return _View(kind, "sum" if average else "largest", torch.tensor(unit[:1]), taps, weights)
-
-
-@_view.register
-def _(layer: SumPool, unit: Shape, taken: Shape, given: Shape) -> _View:
-    taps = _under(layer.windows, unit, taken)
-    weights = torch.ones(1, *map(len, taps), dtype=torch.float64)
-    return _View(f"sum pooling {_kernels(layer.windows)}", "sum", torch.tensor(unit[:1]), taps, weights)
-
-
-@_view.register(L2Pool)
-@_view.register(MedianPool)
-def _(layer: L2Pool | MedianPool, unit: Shape, taken: Shape, given: Shape) -> _View:
-    word, rule = ("L2", "norm") if isinstance(layer, L2Pool) else ("median", "median")
-    kind = f"{word} pooling {_kernels(layer.windows)}"
-    taps = _under(layer.windows, unit, taken)
-    return _View(kind, rule, torch.tensor(unit[:1]), taps)  # type: ignore[arg-type]
-
-
-@_view.register
-def _(layer: BlurPool, unit: Shape, taken: Shape, given: Shape) -> _View:
-    taps = _under(layer.windows, unit, taken)
-    weights = layer.weight[0].detach().cpu().double()  # (1, *size)
-    for axis, one in enumerate(taps, start=1):
-        there = (one >= 0).double()
-        weights = weights * there.reshape([-1 if axis == other else 1 for other in range(weights.ndim)])
-    kind = f"blur pooling {_kernels(layer.windows)}"
-    return _View(kind, "sum", torch.tensor(unit[:1]), taps, weights / weights.sum())
-
-
-@_view.register
-def _(layer: Subsampling, unit: Shape, taken: Shape, given: Shape) -> _View:
-    taps = _under(windows((2, 2), (2, 2), (0, 0)), unit, taken)
-    weights = layer.coefficient[unit[0]].expand(1, 2, 2)
-    return _View("trainable subsampling 2×2", "sum", torch.tensor(unit[:1]), taps, weights, float(layer.bias[unit[0]]))
-
-
-def _pool_windows(layer: Any, axes: int) -> tuple[Window, ...]:
-    """Return the windows of one of PyTorch's pools, whose numbers stand for all axes or for one each."""
-    numbers = (layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))
-    spread = [(one,) * axes if isinstance(one, int) else tuple(one) for one in numbers]
-    kernels = zip(*spread, strict=True)
-    return tuple(Window(k, s, before=p, after=p, dilation=d, ceil=layer.ceil_mode) for k, s, p, d in kernels)
-
-
-def _kernels(over: Sequence[Window]) -> str:
-    return _by([window.kernel for window in over]) + _details(over)
-
-
-def _details(over: Sequence[Window]) -> str:
-    strides, dilations = [window.stride for window in over], [window.dilation for window in over]
-    said = f", stride {_by(strides)}" if max(strides) > 1 else ""
-    return said + (f", dilation {_by(dilations)}" if max(dilations) > 1 else "")
 
 
 def _maps_before(graph: Graph, path: str, count: int) -> Shape | None:
@@ -559,7 +331,7 @@ def _chain_after(graph: Graph, node: Node) -> Iterator[Node]:
 def _step_name(node: Node) -> str:
     name = (_ACTIVATIONS | _BETWEEN)[node.operation]
     other = node.options.get("other")
-    return f"{name} {_written(float(other))}" if other is not None else name
+    return f"{name} {written(float(other))}" if other is not None else name
 
 
 # Words and pictures
@@ -571,19 +343,20 @@ def _sum_in_words(unit: UnitArithmetic) -> Iterator[str]:
     total = float(unit.products.sum())
     count = int(unit.present.sum())
     largest = unit.products.abs().flatten().argsort(descending=True, stable=True)[:TERMS]
-    written = [
-        f"{_written(float(unit.weights.flatten()[i]))} · {_written(float(unit.patch.flatten()[i]))}" for i in largest
+    terms = [
+        f"{written(float(unit.weights.flatten()[i]))} · {written(float(unit.patch.flatten()[i]))}" for i in largest
     ]
     rest = total - float(unit.products.flatten()[largest].sum())
     more = count - len(largest)
-    tail = f" + {_written(rest)} ({more:,} more product{'s' * (more > 1)})" if more > 0 else ""
-    yield f"Σ weight · input = {_added(written)}{tail} = {_written(total)}."
+    if more > 0:
+        terms.append(f"{written(rest)} from {more:,} more")
+    yield f"Σ weight · input = {added(terms)} = {written(total)}."
     yield (
-        f"The same as |w| · |x| · cos θ = {_written(unit.weight_length)} · {_written(unit.patch_length)} · "
-        f"{_written(unit.cosine)}, with θ = {unit.angle:.0f}°."
+        f"The same as |w| · |x| · cos θ = {written(unit.weight_length)} · {written(unit.patch_length)} · "
+        f"{written(unit.cosine)}, with θ = {unit.angle:.0f}°."
     )
     if unit.bias:
-        yield f"With the bias: {_added([_written(total), _written(unit.bias)])} = {_written(unit.value)}."
+        yield f"With the bias: {added([written(total), written(unit.bias)])} = {written(unit.value)}."
 
 
 def _choice_in_words(unit: UnitArithmetic) -> str:
@@ -591,10 +364,10 @@ def _choice_in_words(unit: UnitArithmetic) -> str:
     values = f"{count:,} value{'s' * (count > 1)}"
     if unit.rule == "norm":
         assert unit.products is not None
-        return f"√Σx² over {values} = √{_written(float(unit.products.sum()))} = {_written(unit.value)}."
+        return f"√Σx² over {values} = √{written(float(unit.products.sum()))} = {written(unit.value)}."
     if unit.rule == "largest":
-        return f"The largest of {values} is {_written(unit.value)}."
-    return f"The median of {values} is {_written(unit.value)}{', the mean of the middle two' * (count % 2 == 0)}."
+        return f"The largest of {values} is {written(unit.value)}."
+    return f"The median of {values} is {written(unit.value)}{', the mean of the middle two' * (count % 2 == 0)}."
 
 
 def _reach_in_words(unit: UnitArithmetic) -> str:
@@ -605,7 +378,7 @@ def _reach_in_words(unit: UnitArithmetic) -> str:
     ]
     absent = int((~unit.present).sum())
     outside = f"; {absent} of {unit.present.numel()} places lie outside of it" if absent else ""
-    return f"It sees {', '.join(spans)} of the layer's input of {_by(unit.input_shape)}{outside}."
+    return f"It sees {', '.join(spans)} of the layer's input of {by(unit.input_shape)}{outside}."
 
 
 def _place(unit: Shape, shape: Shape) -> str:
@@ -617,15 +390,13 @@ def _axes(shape: Shape) -> tuple[str, ...]:
     return known.get(len(shape), ("channel", "slice", "row", "column", *("axis",) * len(shape)))[: len(shape)]
 
 
-def _by(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes))
-
-
-def _written(value: float) -> str:
+def written(value: float) -> str:
+    """Return a number with four digits."""
     return f"{value:.4g}".replace("-", "−")
 
 
-def _added(terms: Sequence[str]) -> str:
+def added(terms: Sequence[str]) -> str:
+    """Return terms with a plus between them, the negative ones in parentheses."""
     return " + ".join(f"({term})" if term.startswith("−") else term for term in terms)
 
 
@@ -651,13 +422,14 @@ def _draw(unit: UnitArithmetic) -> Sheet:
         )
         for heading, values in drawn.items()
     ]
-    title = f"{unit.layer}: {unit.place} = {_written(unit.value)}"
+    title = f"{unit.layer}: {unit.place} = {written(unit.value)}"
     subtitle = f"{unit.kind[0].upper()}{unit.kind[1:]}. {_reach_in_words(unit)}{left_out}"
     return draw_grid(groups, title=title, subtitle=subtitle, notes=unit.sentences)
 
 
 def _scale(values: Tensor, heading: str) -> Scale:
-    meaning = {"What it sees": "values of the layer's input; grey where there is none", "Weights": "weights"}
+    absent = "; grey where there is none" if bool(values.isnan().any()) else ""
+    meaning = {"What it sees": f"values of the layer's input{absent}", "Weights": "weights"}
     signed = heading != "What it sees" or bool((values < 0).any())
     return Scale.of(values, "diverging" if signed else "heat", meaning.get(heading, "what is added up"))
 
@@ -680,7 +452,7 @@ def _chosen_planes(unit: UnitArithmetic) -> tuple[list[int], list[str], str]:
     first = unit.reach[0][0] if unit.patch.shape[0] == unit.reach[0][1] - unit.reach[0][0] + 1 else 0
     depth = len(sums) // unit.patch.shape[0]
     names = [
-        f"channel {first + i // depth}{f', slice {i % depth}' if depth > 1 else ''}: Σ = {_written(float(sums[i]))}"
+        f"channel {first + i // depth}{f', slice {i % depth}' if depth > 1 else ''}: Σ = {written(float(sums[i]))}"
         for i in shown
     ]
     return shown, names, left_out
@@ -700,182 +472,3 @@ def _largest_at(unit: UnitArithmetic) -> tuple[int, int, int, int]:
     plane = _planes(unit.patch.where(unit.present, -torch.inf))[0]
     row, column = (int(one) for one in torch.unravel_index(plane.argmax(), plane.shape))
     return row, row, column, column
-
-
-# One training step
-
-
-@final
-@dataclass(frozen=True)
-class StepArithmetic:
-    """What one step of plain gradient descent on one picture does to one weight: w ← w − lr · dL/dw.
-
-    Args:
-        parameter: its name; ``index``: the weight's place in it.
-        label: the right class; ``loss``: cross-entropy, −ln of its probability.
-        gradient: dL/dw.
-        learning_rate: lr.
-        weight: w before the step.
-        loss_after: after the step of all weights.
-        loss_after_alone: after the step of this weight alone.
-        nearby: (w, loss) with all other weights as they were.
-    """
-
-    parameter: str
-    index: tuple[int, ...]
-    label: str
-    loss: float
-    gradient: float
-    learning_rate: float
-    weight: float
-    loss_after: float
-    loss_after_alone: float
-    nearby: tuple[tuple[float, float], ...]
-
-    @property
-    def update(self) -> float:
-        """−lr · dL/dw."""
-        return -self.learning_rate * self.gradient
-
-    @property
-    def weight_after(self) -> float:
-        """W after the step."""
-        return self.weight + self.update
-
-    @property
-    def name(self) -> str:
-        """The weight, as Python would write it."""
-        return f"{self.parameter}[{', '.join(map(str, self.index))}]"
-
-    def __str__(self) -> str:
-        return "\n  ".join(
-            [
-                f"{self.name}, one step on a picture of {self.label}",
-                f"loss = −ln p({self.label}) = {_precisely(self.loss)}, p = {_written(math.exp(-self.loss))}",
-                f"dL/dw = {_precisely(self.gradient)}: if w grows a little, the loss {_moves(self.gradient)}",
-                f"update = −lr · dL/dw = −{_written(self.learning_rate)} · {_added([_precisely(self.gradient)])} "
-                f"= {_precisely(self.update)}",
-                f"w: {_precisely(self.weight)} → {_precisely(self.weight_after)}",
-                f"loss after the step of this weight alone: {_precisely(self.loss_after_alone)} "
-                f"(changed by {_written(self.loss_after_alone - self.loss)}; "
-                f"update · dL/dw = {_written(self.update * self.gradient)} was to be expected)",
-                f"loss after the step of all weights: {_precisely(self.loss_after)}, "
-                f"p = {_written(math.exp(-self.loss_after))}",
-            ]
-        )
-
-    def draw(self) -> Drawing:
-        """Draw the loss over this weight, its slope, and the step along it."""
-        weights, losses = zip(*self.nearby, strict=True)
-        slope = [self.loss + self.gradient * (one - self.weight) for one in (weights[0], weights[-1])]
-        plane = Plane(
-            [
-                Curve(weights, losses, "loss, all other weights as they are"),
-                Curve((weights[0], weights[-1]), slope, f"slope dL/dw = {_written(self.gradient)}", faint=True),
-                Curve((self.weight,), (self.loss,), f"before: w = {_precisely(self.weight)}", form="points"),
-                Curve(
-                    (self.weight_after,),
-                    (self.loss_after_alone,),
-                    f"after: w = {_precisely(self.weight_after)}",
-                    form="points",
-                ),
-            ],
-            title=f"One step of {self.name}",
-            x_title=f"w; the update is −{_written(self.learning_rate)} · dL/dw = {_written(self.update)}",
-            y_title=f"loss, −ln p({self.label})",
-            size=(760, 460),
-        )
-        return draw_curves(plane, description=str(self))
-
-
-def explain_step(
-    network: nn.Module | Classifier,
-    picture: Pictures,
-    label: int | str,
-    parameter: str,
-    index: int | Sequence[int],
-    *,
-    learning_rate: float = 0.01,
-) -> StepArithmetic:
-    """Return what one step of gradient descent on one picture does to a chosen weight.
-
-    The step is that of plain gradient descent, w ← w − lr · dL/dw (Cauchy 1847), on the cross-entropy of one picture,
-    with the network as it answers: without dropout, normalisation by stored averages. It is computed on a copy, in
-    float64; the network is left as it was.
-
-    Args:
-        label: the right class of the picture, by name or number.
-        parameter: name, as in ``network.named_parameters()``.
-        index: of the weight in it, one number per axis.
-        learning_rate: above 0.
-
-    Raises:
-        DataError: there is not one picture, no such class, or the learning rate is not above 0.
-        NetworkError: there is no such parameter, it does not learn, or has no weight there.
-    """
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise DataError(f"The learning rate must be a number above 0, got {learning_rate}.")
-    subject = _single(subject_of(network, picture))
-    target = class_number(subject.spec, label)
-    place = _weight_place(subject.network, parameter, index)
-    replica = copy.deepcopy(subject.network).double().eval()
-    inputs, targets = subject.inputs.double(), torch.tensor([target], device=subject.device)
-
-    def loss_of() -> Tensor:
-        return F.cross_entropy(replica(inputs), targets)
-
-    learning = {name: one for name, one in replica.named_parameters() if one.requires_grad}
-    loss = loss_of()
-    found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
-    gradients = {name: one for name, one in zip(learning, found, strict=True) if one is not None}
-    if parameter not in gradients:
-        raise NetworkError(f"The loss does not depend on {parameter!r}: the network does not use it when it answers.")
-    chosen, gradient = learning[parameter], float(gradients[parameter][place])
-    weight = float(chosen[place])
-    update = -learning_rate * gradient
-    reach = 2.5 * abs(update) or 0.1 * abs(weight) or 0.01
-    with torch.no_grad():
-
-        def loss_at(value: float) -> float:
-            chosen[place] = value
-            return float(loss_of())
-
-        line = torch.linspace(weight - reach, weight + reach, NEARBY, dtype=torch.float64).tolist()
-        nearby = tuple((value, loss_at(value)) for value in line)
-        alone = loss_at(weight + update)
-        chosen[place] = weight
-        for name, one in gradients.items():
-            learning[name].sub_(learning_rate * one)
-        after = float(loss_of())
-    name = subject.spec.task.class_names[target]
-    return StepArithmetic(parameter, place, name, float(loss), gradient, learning_rate, weight, after, alone, nearby)
-
-
-def _weight_place(network: nn.Module, parameter: str, index: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the checked index of a weight that learns."""
-    parameters = dict(network.named_parameters())
-    if parameter not in parameters:
-        if parameter in dict(network.named_buffers()):
-            raise NetworkError(f"{parameter!r} is a buffer, which no training step changes. Choose a parameter.")
-        raise NetworkError(
-            f"The network has no parameter {parameter!r}.{suggest(parameter, parameters)} "
-            f"There are {_listed(list(parameters))}."
-        )
-    shape = tuple(parameters[parameter].shape)
-    if not parameters[parameter].requires_grad:
-        raise NetworkError(f"{parameter!r} is frozen: a training step does not change it. Choose one that learns.")
-    place = (index,) if isinstance(index, int) else tuple(int(one) for one in index)
-    if len(place) != len(shape) or not all(0 <= one < size for one, size in zip(place, shape, strict=True)):
-        raise NetworkError(
-            f"The index of a weight in {parameter!r} must be {len(shape)} numbers from 0, below {_by(shape)}; "
-            f"got {index if isinstance(index, int) else place}."
-        )
-    return place
-
-
-def _moves(gradient: float) -> str:
-    return "grows" if gradient > 0 else "shrinks" if gradient < 0 else "stays as it is"
-
-
-def _precisely(value: float) -> str:
-    return f"{value:.6g}".replace("-", "−")
