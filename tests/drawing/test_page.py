@@ -170,9 +170,10 @@ def test_a_sheet_is_embedded_as_it_is() -> None:
     assert image.tobytes() == sheet.image.tobytes()
 
 
-def test_figures_stand_side_by_side() -> None:
-    page = page_of(drawing(), drawing(), Paragraph("between"), drawing())
-    assert [part.count("<figure>") for part in page.split('<div class="figures">')[1:]] == [2, 1]
+def test_figures_and_tables_stand_side_by_side() -> None:
+    page = page_of(drawing(), Table(["a"], [["b"]]), Paragraph("between"), drawing())
+    beside = page.split('<div class="beside">')[1:]
+    assert [part.count("<figure>") + part.count("<table>") for part in beside] == [2, 1]
 
 
 def test_a_large_page_shrinks_its_sheets() -> None:

@@ -88,7 +88,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A picture; figures that follow each other stand side by side where there is room.
+    """A picture; figures and tables that follow each other stand side by side where there is room.
 
     Args:
         picture: a sheet or a drawing.
@@ -191,11 +191,11 @@ def _section(number: int, section: Section, pictures: dict[int, str]) -> str:
 
 
 def _contents(content: Iterable[Content], pictures: dict[int, str]) -> str:
-    """Write one part after the other, and figures that follow each other side by side."""
+    """Write one part after the other, and figures and tables that follow each other side by side."""
     parts = []
-    for beside, run in groupby(content, key=lambda part: isinstance(part, Figure)):
+    for beside, run in groupby(content, key=lambda part: isinstance(part, Figure | Table)):
         written = "\n".join(_content(part, pictures) for part in run)
-        parts.append(f'<div class="figures">\n{written}\n</div>' if beside else written)
+        parts.append(f'<div class="beside">\n{written}\n</div>' if beside else written)
     return "\n".join(parts)
 
 
@@ -339,7 +339,7 @@ _STYLE = """
   --edge: #3c4148; --link: #8ab8ef; --note: #8ab8ef; --warning: #e9b95b; --error: #ff9a91; } }
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 68rem; color: var(--ink); background: var(--paper);
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 74rem; color: var(--ink); background: var(--paper);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif;
   overflow-wrap: anywhere; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .3rem; }
@@ -357,13 +357,14 @@ section:last-child { border-bottom: 0; }
 p { margin: 0 0 .8rem; max-width: 46rem; }
 .headline { font-size: 1.05rem; }
 .headline strong { display: block; font-size: 2.9rem; line-height: 1.1; font-variant-numeric: tabular-nums; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: 0 0 1rem; }
+.beside { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: 0 0 1rem; }
+.beside > .scroll { margin-right: 1.5rem; }
 figure { margin: 0; max-width: 100%; min-width: 0; }
 figcaption { margin-top: .3rem; max-width: 46rem; }
 .picture { max-width: 100%; overflow-x: auto; background: #ffffff; border: 1px solid var(--edge);
   border-radius: .4rem; }
 .picture img, .picture svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-.scroll { overflow-x: auto; margin: 0 0 1rem; }
+.scroll { overflow-x: auto; max-width: 100%; margin: 0; }
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 caption { text-align: left; padding-bottom: .3rem; font-size: .9rem; }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--edge);
@@ -391,6 +392,9 @@ details[open] > summary { margin-bottom: .4rem; }
   h1 { font-size: 1.45rem; }
   .picture img, .picture svg { min-width: var(--least, 0); }
   nav a { padding: .4rem 0; }
+  table { font-size: .87rem; }
+  th, td { padding-right: .55rem; }
+  .beside > .scroll { margin-right: 0; }
 }
 @media print {
   :root { --ink: #000000; --faint: #444444; --paper: #ffffff; --panel: #f6f6f6; --edge: #bbbbbb; --link: #000000;

@@ -10,6 +10,7 @@ from striate.inspection.filters import filters as look_at_filters
 from striate.inspection.invariance import invariance as measure_invariance
 from striate.inspection.maps import feature_maps
 from striate.inspection.saliency.maps import saliency as explain_answers
+from striate.inspection.tuning_curves import orientation_tuning
 from striate.networks.contract import stages_of
 from striate.networks.geometry import geometry
 from striate.reporting.material import SAMPLE, Material
@@ -56,6 +57,12 @@ def saliency(material: Material) -> Sequence[Content]:
 def _in_words(picture: Split, words: str) -> str:
     label = picture.spec.task.class_names[int(picture.labels[0])]
     return f"{words.capitalize()}: {picture.origins[0]}, which is {label}."
+
+
+def tuning(material: Material) -> Sequence[Content]:
+    """Which orientations the first layer answers to."""
+    found = orientation_tuning(material.classifier)
+    return [Figure(found.draw(), "Which orientations of a grating the units of the first layer answer to.")]
 
 
 def invariance(material: Material) -> Sequence[Content]:

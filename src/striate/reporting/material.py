@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -77,10 +78,10 @@ class Material:
         except TypeError as error:
             raise FileError(f"{self.folder} does not say how to load its pictures: {error}.") from error
 
-    @property
+    @cached_property
     def test(self) -> Split:
-        """The test pictures."""
-        return self.images.test
+        """The test pictures; files are named from the folder on that holds all of them."""
+        return _shortly_named(self.images.test)
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -125,6 +126,14 @@ class Material:
     def _first(self, *, correct: bool) -> Split | None:
         found = (self.predictions.correct == correct).nonzero().flatten()
         return self.test[found[:1]] if len(found) else None
+
+
+def _shortly_named(split: Split) -> Split:
+    if not os.path.isabs(split.origins[0]):
+        return split
+    names = list(split.origins)
+    shared = os.path.commonpath([os.path.dirname(name) for name in names])
+    return replace(split, origins=[os.path.relpath(name, shared) for name in names])
 
 
 def material_of(run: Run | str | Path, images: ImageSet | None = None) -> Material:

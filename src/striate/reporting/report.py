@@ -27,6 +27,7 @@ SECTIONS: Mapping[str, Callable[[Material], Sequence[Content]]] = {
     "Filters": inside.filters,
     "Feature maps": inside.maps,
     "Saliency": inside.saliency,
+    "Orientation tuning": inside.tuning,
     "Invariance": inside.invariance,
     "Network": origin.network,
     "Findings": origin.findings,

@@ -106,7 +106,7 @@ def _plane(history: dict[str, list[float]], title: str, y_title: str, *names: st
               form="marks")
         for name in names if name in history
     ]  # fmt: skip
-    return Plane(drawn, title, "epoch", y_title, size=(480, 300))
+    return Plane(drawn, title, "epoch", y_title, size=(370, 280))
 
 
 def _epoch_table(history: dict[str, list[float]]) -> Table:
@@ -146,7 +146,8 @@ def confusion(material: Material) -> Sequence[Content]:
 def calibration(material: Material) -> Sequence[Content]:
     """Whether the probabilities mean what they say."""
     found = calibrate(material.predictions, material.test)
-    over = "more often than it is right" if found.confidence > found.accuracy else "less often than it is right"
+    gap = found.confidence - found.accuracy
+    verdict = "about as sure as it is right" if abs(gap) < 0.005 else "over-confident" if gap > 0 else "under-confident"
     rows = [
         ["expected calibration error (ECE)", Value(found.expected_error, f"{found.expected_error:.2%}", "ece")],
         ["temperature", Value(found.temperature, f"{found.temperature:.3g}", "temperature")],
@@ -156,7 +157,7 @@ def calibration(material: Material) -> Sequence[Content]:
     return [
         Paragraph(
             f"On average the network gives its answers a probability of {found.confidence:.1%}, and "
-            f"{found.accuracy:.1%} of them are right: it is sure {over}."
+            f"{found.accuracy:.1%} of them are right: it is {verdict}."
         ),
         Figure(found.draw(), f"Reliability diagram: {found}"),
         Table(["measure", "value"], rows, ["value"]),
@@ -172,6 +173,8 @@ def abstaining(material: Material) -> Sequence[Content]:
         one = found.threshold_for(wished)
         low, high = one.interval
         least = f"{one.threshold:.3f}"
+        if rows and rows[-1][1] == least:
+            continue  # the same answers reach both
         rows.append([f"{wished:.1%}", least, f"{one.answered:.1%}", f"{one.accuracy:.2%}", f"{low:.2%} to {high:.2%}"])
     headers = ["wished accuracy", "least probability", "answered", "accuracy", "95 % interval"]
     caption = "To be right so often, answer only from this probability on"
