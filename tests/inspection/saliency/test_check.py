@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from striate.inspection.saliency.check import check_map
-from striate.inspection.saliency.gradient import gradient
+from striate.inspection.saliency.integrated_gradients import integrated_gradients
 from striate.inspection.subject import Subject, subject_of
 from tests.conftest import make_image_set
 
@@ -57,14 +57,14 @@ def test_an_edge_detector_fails(learned: Subject) -> None:
     assert "too much the same (ρ = 1.000, at most ±0.3 passes)" in check.warnings(0)[0]
 
 
-def test_the_gradient_passes_and_the_network_is_left_as_it_was(learned: Subject) -> None:
+def test_integrated_gradients_pass_and_the_network_is_left_as_it_was(learned: Subject) -> None:
     before = {name: value.clone() for name, value in learned.network.state_dict().items()}
     state = torch.get_rng_state()
-    check = check_map(gradient, learned.network, learned.inputs, learned.targets(), learned.spec.task)
+    check = check_map(integrated_gradients, learned.network, learned.inputs, learned.targets(), learned.spec.task)
     assert check.randomisation.passes.all()
     assert learned.network.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in learned.network.state_dict().items())
-    again = check_map(gradient, learned.network, learned.inputs, learned.targets(), learned.spec.task)
+    again = check_map(integrated_gradients, learned.network, learned.inputs, learned.targets(), learned.spec.task)
     assert torch.equal(again.removal.deletion, check.removal.deletion)
     assert torch.equal(again.randomisation.correlation, check.randomisation.correlation)

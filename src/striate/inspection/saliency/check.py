@@ -42,8 +42,8 @@ class Check:
             )
         if not self.removal.passes[number]:
             found.append(
-                "Little speaks for this map: covering and uncovering the pixels that it points at moves the "
-                "probability no more than a random map of the same grain does."
+                "Not shown to beat chance: covering and uncovering the pixels that the map points at moves the "
+                "probability no more than a random map of the same grain may."
             )
         return found
 

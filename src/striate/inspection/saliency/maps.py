@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePath
 from typing import final
 
 import torch
@@ -100,7 +101,7 @@ class SaliencyMaps:
             spoilt = self.check.randomisation.maps[number]
             tiles[1] = Tile(map_, f"the map\n{self.check.removal_in_words(number)}")
             tiles.append(Tile(spoilt, self.check.randomisation_in_words(number), self._scale(spoilt)))
-        heading = f"{self._asked(number)} – {self.origins[number]}"
+        heading = f"{self._asked(number)} – {self._name(number)}"
         return Group(tiles, heading, scale, columns=len(tiles), side=SIDE)
 
     @property
@@ -116,13 +117,16 @@ class SaliencyMaps:
 
     def _warned(self, number: int) -> str:
         warnings = self.check.warnings(number) if self.check else []
-        return f"⚠ {self.origins[number]}: {' '.join(warnings)}"
+        return f"⚠ {self._name(number)}: {' '.join(warnings)}"
+
+    def _name(self, number: int) -> str:
+        return PurePath(self.origins[number]).name  # of a picture file its name alone
 
     def _asked(self, number: int) -> str:
         return f"{self.class_names[int(self.targets[number])]}? {float(self.probability[number]):.1%}"
 
     def _described(self, number: int) -> str:
-        words = f"{self.origins[number]}: {self._asked(number)}"
+        words = f"{self._name(number)}: {self._asked(number)}"
         if self.gap is not None:
             words += f"; the sum misses the change of the logit by {abs(float(self.gap[number])):.2g}"
         if self.check is None:
