@@ -38,7 +38,7 @@ from striate.networks.graph import Graph, Node
 from striate.prediction.predictor import Classifier
 
 ANGLES, FREQUENCIES, PHASES = 36, 16, 16
-SILENT = 1e-3  # of the liveliest unit's response: below it, what is left is the rounding of the stripes to bytes
+SILENT = 0.01  # of the liveliest unit's response: below it is the rounding to bytes, and what hardly reaches 0
 SELECTIVE = 0.2  # from this selectivity on, a unit's preferred angle is counted
 FULL = 0.5  # from this selectivity on, the map shows full colour: a first layer rarely has more
 SHOWN, MAPPED = 8, 256  # units with their tuning curves, units on the map
@@ -125,7 +125,8 @@ class OrientationTuning:
             notes.append(f"The map shows the {MAPPED} most selective of {units} units.")
         groups = [
             Group([self._tuned(u) for u in self._ranked()[:SHOWN].tolist() if not self.silent[u]],
-                  "The most selective units: weights, and response to stripes of each angle", columns=4, side=204),
+                  "The most selective units: weights (mid-grey is 0), and response to stripes of each angle",
+                  columns=4, side=204),
             Group(self._summary(counted), "Preferred angles", side=160),
             Group([self._mapped(u) for u in shown.tolist()],
                   "The cortex: every unit's weights, framed in its preferred angle's colour, and a bar at that angle",
@@ -133,7 +134,7 @@ class OrientationTuning:
         ]  # fmt: skip
         return draw_grid(
             groups,
-            title=f"Orientation tuning of {self.layer or 'the first layer'}",
+            title=f"Orientation tuning of the units of {self.layer or 'the network'}",
             subtitle="Gratings of every angle and frequency were shown to each unit, as Hubel and Wiesel showed bars "
             "to cells of the striate cortex. A narrow rose is a unit that answers to stripes of one angle alone, a "
             f"round one a unit that takes all alike. Measured after {', '.join(self.after)}.",
@@ -360,11 +361,12 @@ def _picture_of(kernel: Tensor) -> Tensor:
 
 
 def _fitted(picture: Tensor, side: int) -> Tensor:
-    """Return a picture of about ``side`` px: enlarged by a whole number and framed in white, or made smaller."""
+    """Return a picture in a square of ``side`` px: enlarged by a whole number where it is small, resized where not."""
     factor = side // max(picture.shape[1:])
-    if not factor:
+    if factor < 2:
         sizes = [max(1, round(size * side / max(picture.shape[1:]))) for size in picture.shape[1:]]
         picture = F.interpolate(picture[None].float(), sizes, mode="bilinear", antialias=True)[0].round().byte()
-    larger = picture.repeat_interleave(max(1, factor), 1).repeat_interleave(max(1, factor), 2)
+        factor = 1
+    larger = picture.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     rows, columns = (side - size for size in larger.shape[1:])
     return F.pad(larger, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), value=255)
