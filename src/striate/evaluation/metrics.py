@@ -169,8 +169,8 @@ def macro_f1_interval(confusion: NDArray[np.int64], *, seed: int = 0, resamples:
         columns = np.hstack([np.broadcast_to(said, (number, len(said))), chance[:, :1], other[:, None]])
         cells = (np.arange(number)[:, None] * classes + rows) * classes + columns
         weights = random.standard_gamma(np.broadcast_to(counts, cells.shape))
-        matrices = np.bincount(cells.ravel(), weights.ravel(), number * classes**2).reshape(number, classes, classes)
-        drawn.append(_macro_f1(matrices, confusion.sum(1) > 0))
+        matrices: NDArray[np.float64] = np.bincount(cells.ravel(), weights.ravel(), number * classes**2)
+        drawn.append(_macro_f1(matrices.reshape(number, classes, classes), confusion.sum(1) > 0))
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
     return float(low), float(high)
 

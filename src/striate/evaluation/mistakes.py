@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from striate.data.imageset import Split
@@ -144,11 +144,8 @@ def mistakes(network: Predictor, split: Split, *, most: int = 16, pairs: int = 5
 
 def _pairs(labels: Tensor, predicted: Tensor) -> list[tuple[int, int, int]]:
     """Return (label, predicted, count) of what was confused, the most frequent first."""
-    if not len(labels):
-        return []
-    kinds, counts = torch.stack([labels, predicted], 1).unique(dim=0, return_counts=True)
-    order = counts.argsort(descending=True, stable=True)
-    return [(int(kinds[k, 0]), int(kinds[k, 1]), int(counts[k])) for k in order.tolist()]
+    counts = Counter(zip(labels.tolist(), predicted.tolist(), strict=True))
+    return sorted(((label, said, count) for (label, said), count in counts.items()), key=lambda one: (-one[2], *one))
 
 
 def _answers(predictions: Predictions, split: Split, indices: Tensor) -> tuple[Answer, ...]:
