@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -89,7 +90,8 @@ def draw_curves(planes: Plane | Sequence[Plane], *, columns: int = 2, descriptio
     width, height = planes[0].size
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "striate", "font.family": ["sans-serif"]}
     style |= {"font.size": 9, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
-    with rc_context(style):
+    with rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # who shows the drawing has other fonts
         figure = Figure(figsize=(columns * width / 72, rows * height / 72), layout="constrained")
         for number, plane in enumerate(planes, 1):
             axes = figure.add_subplot(rows, columns, number, projection="polar" if plane.polar else None)
@@ -101,22 +103,25 @@ def draw_curves(planes: Plane | Sequence[Plane], *, columns: int = 2, descriptio
 
 
 def _draw(axes: Axes, plane: Plane) -> None:
+    named: list[tuple[Any, str]] = []
     for number, curve in enumerate(plane.curves):
         x = [value * 3.141592653589793 / 180 for value in curve.x] if plane.polar else list(curve.x)
         colour = "#999999" if curve.faint else COLOURS[number % len(COLOURS)]
-        style: dict[str, Any] = {"color": colour, "label": curve.label or "_"}
+        style: dict[str, Any] = {"color": colour}
         dash, mark = _DASHES[number // 2 % len(_DASHES)], _MARKS[number % len(_MARKS)]
         if curve.form == "bars":
             widths = min((b - a for a, b in pairwise(x)), default=1.0)
-            axes.bar(x, curve.y, width=0.9 * widths, **style)
+            drawn: Any = axes.bar(x, curve.y, width=0.9 * widths, **style)
         elif curve.form == "points":
-            axes.plot(x, curve.y, mark, markersize=5, **style)
+            (drawn,) = axes.plot(x, curve.y, mark, markersize=5, **style)
         elif curve.form == "steps":
-            axes.step(x, curve.y, where="post", linestyle=dash, **style)
+            (drawn,) = axes.step(x, curve.y, where="post", linestyle=dash, **style)
         else:
             form: dict[str, Any] = {"marker": mark, "markersize": 4} if curve.form == "marks" else {}
-            axes.plot(x, curve.y, linestyle=":" if curve.faint else dash, linewidth=1 if curve.faint else 1.8,
-                      **form, **style)  # fmt: skip
+            style |= {"linestyle": ":", "linewidth": 1} if curve.faint else {"linestyle": dash, "linewidth": 1.8}
+            (drawn,) = axes.plot(x, curve.y, **form, **style)
+        if curve.label:
+            named.append((drawn, _safe(curve.label)))
         if curve.low and curve.high:
             axes.fill_between(x, list(curve.low), list(curve.high), color=colour, alpha=0.18, linewidth=0)
     axes.set_title(_safe(plane.title), loc="left" if not plane.polar else "center")
@@ -132,15 +137,20 @@ def _draw(axes: Axes, plane: Plane) -> None:
         axes.set_xlim(*plane.x_range)
     if plane.y_range:
         axes.set_ylim(*plane.y_range)
-    if any(curve.label for curve in plane.curves):
-        legend = axes.legend(frameon=False, fontsize=8.5)
-        for words in legend.get_texts():
-            words.set_text(_safe(words.get_text()))
+    if named:
+        # The words are set afterwards, because matplotlib leaves out those that begin with an underscore.
+        legend = axes.legend([drawn for drawn, _ in named], ["named"] * len(named), frameon=False, fontsize=8.5)
+        for words, (_, label) in zip(legend.get_texts(), named, strict=True):
+            words.set_text(label)
 
 
 def _safe(words: str) -> str:
     """Keep matplotlib from reading a dollar sign as mathematics, and XML from meeting what it cannot hold."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in words).replace("$", r"\$")
+    return _printable(words).replace("$", r"\$")
+
+
+def _printable(words: str) -> str:
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in words)
 
 
 def _as_drawing(written: str, description: str) -> Drawing:
@@ -151,4 +161,4 @@ def _as_drawing(written: str, description: str) -> Drawing:
     body = re.sub(r"font-family: [^;\"]*", f"font-family: {FONTS}", body)
     body = body.replace("<svg", '<svg role="img" stroke-linejoin="round"', 1)
     end = body.index(">") + 1
-    return Drawing(f"{body[:end]}<title>{escape(_safe(description))}</title>{body[end:]}")
+    return Drawing(f"{body[:end]}<title>{escape(_printable(description))}</title>{body[end:]}")

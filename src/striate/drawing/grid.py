@@ -161,7 +161,8 @@ def _tile(tile: Tile, group: Group) -> Image.Image:
         _mark_negative(image, tile.pixels, scale, int(factor))
     if tile.box is not None:
         top, bottom, left, right = (place * factor for place in tile.box)
-        corners = (left, top, min(image.width, right + factor) - 1, min(image.height, bottom + factor) - 1)
+        right, bottom = min(image.width, right + factor) - 1, min(image.height, bottom + factor) - 1
+        corners = (left, top, max(left, right), max(top, bottom))  # a pixel of a shrunken tile is less than one here
         ImageDraw.Draw(image).rectangle(corners, outline=BOX, width=2)
     return image
 
@@ -211,7 +212,7 @@ def draw_legend(scale: Scale) -> Image.Image:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value + 0.0:.3g}".replace("-", "−")  # without the sign of −0
 
 
 def _words(words: str, size: int, width: int, *, bold: bool = False, colour: str = INK) -> Image.Image:
