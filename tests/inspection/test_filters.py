@@ -11,7 +11,6 @@ import striate as st
 from striate.inspection.filters import Filters, filters, parallel_from
 from tests.inspection import subjects
 
-
 SMALL = ["feedforward1", "lenet5", "lenet5_paper", "speednet_small", "resnet20_cifar10"]
 
 
