@@ -12,6 +12,7 @@ from striate.drawing.page import Content, Details, Figure, Headline, Paragraph, 
 from striate.evaluation.calibration import Abstention, abstention
 from striate.evaluation.calibration import calibration as calibrate
 from striate.evaluation.mistakes import mistakes as find_mistakes
+from striate.evaluation.roc import roc
 from striate.reporting.material import Material
 
 SHOWN_CLASSES = 20  # classes in a table; more are folded away
@@ -21,7 +22,7 @@ MOST, PAIRS = 8, 3  # mistakes of each kind, and pairs of classes, with pictures
 
 def result(material: Material) -> Sequence[Content]:
     """The accuracy with its interval, and what each class got."""
-    score = material.score
+    score, auc = material.score, roc(material.predictions, material.test).macro_auc
     low, high = score.interval
     numbers = Table(
         ["measure", "value"],
@@ -30,6 +31,8 @@ def result(material: Material) -> Sequence[Content]:
             ["lower end of the interval", Value(low, f"{low:.2%}", "interval-low")],
             ["upper end of the interval", Value(high, f"{high:.2%}", "interval-high")],
             *([] if score.top5 is None else [["top-5 accuracy", Value(score.top5, f"{score.top5:.2%}", "top5")]]),
+            ["mean F1 of the classes (macro F1)", Value(score.macro_f1, f"{score.macro_f1:.2%}", "macro_f1")],
+            *([] if auc is None else [["mean area under the ROC curves (AUC)", Value(auc, f"{auc:.4f}", "macro_auc")]]),
             *_of_training(material),
         ],
         ["value"],
