@@ -76,9 +76,9 @@ def test_the_sheet_shows_the_map_the_right_way_up() -> None:
     ).draw()
     pixels = torch.tensor(list(sheet.image.get_flattened_data())).view(sheet.image.height, sheet.image.width, 3)
     rows, columns = (pixels == torch.tensor([253, 231, 37])).all(2).nonzero(as_tuple=True)
-    tile = rows < rows.min() + 8  # the legend, further down, has this colour too
-    assert tile.sum() == 64
-    assert columns[tile].min() == 20 + 224 + 8 + 27 * 8
+    tile = rows < rows.min() + 9  # the legend, further down, has this colour too
+    assert tile.sum() == 81
+    assert columns[tile].min() == 20 + 252 + 8 + 27 * 9
 
 
 def test_the_class_that_is_asked_about() -> None:

@@ -58,7 +58,7 @@ def grad_cam(network: nn.Module, inputs: Tensor, targets: Tensor, *, layer: Laye
     coarse = torch.cat(
         [
             class_activation(network, part, wanted, layer.path)
-            for part, wanted in zip(inputs.split(at_once(inputs)), targets.split(at_once(inputs)), strict=True)
+            for part, wanted in zip(*(torch.split(one, at_once(inputs)) for one in (inputs, targets)), strict=True)
         ]
     )
     height, width = inputs.shape[-2:]
@@ -147,16 +147,16 @@ def _placed(node: Node, graph: Graph) -> Layer:
     picture = graph.nodes[0].shape[2:]
     field = Geometry(graph).receptive_field(node.name)
     if field is None or not field.regular or None in (*field.jump, *field.offset) or len(field.size) != 2:
-        evenly = [
+        rows, columns = (
             tuple((unit + 0.5) * pixels / units - 0.5 for unit in range(units))
             for units, pixels in zip(size, picture, strict=True)
-        ]
-        return Layer(node.module, size, *evenly, placed=False)
-    centres = [
+        )
+        return Layer(node.module, size, rows, columns, placed=False)
+    rows, columns = (
         tuple(float(offset or 0) + unit * float(jump or 0) + (extent - 1) / 2 for unit in range(units))
         for units, extent, jump, offset in zip(size, field.size, field.jump, field.offset, strict=True)
-    ]
-    return Layer(node.module, size, *centres, placed=True)
+    )
+    return Layer(node.module, size, rows, columns, placed=True)
 
 
 def _along(centres: tuple[float, ...], pixels: int) -> Tensor:

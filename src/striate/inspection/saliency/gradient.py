@@ -28,7 +28,7 @@ def gradient(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 def input_gradients(network: nn.Module, inputs: Tensor, targets: Tensor, rule: Rule = "gradient") -> Tensor:
     """Return what goes backwards from the target logits to the inputs, by a rule for each ReLU: (N, C, H, W)."""
     parts = []
-    for part, wanted in zip(inputs.split(at_once(inputs)), targets.split(at_once(inputs)), strict=True):
+    for part, wanted in zip(*(torch.split(one, at_once(inputs)) for one in (inputs, targets)), strict=True):
         leaf = part.detach().clone().requires_grad_()
         with torch.enable_grad(), Rectified(rule):
             logits = network(leaf.mul(1))  # a copy, so that layers may work on their input in place

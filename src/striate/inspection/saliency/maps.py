@@ -30,7 +30,7 @@ from striate.networks import contract
 from striate.prediction.predictor import Classifier
 
 DRAWN = 16  # pictures on one sheet
-SIDE = 224  # px of a tile
+SIDE = 256  # px of a tile
 EXPLAINED = (
     "ρ: rank correlation of the map with that of the same network with random weights, near 0 where the map shows what "
     "was learned. Deletion: the mean probability of the class while pixels are covered, the most salient first; lower "

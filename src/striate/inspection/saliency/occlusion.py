@@ -37,7 +37,7 @@ def occlusion(
     maps = []
     for picture, target, before in zip(inputs, targets, whole, strict=True):
         losses = []
-        for part in masks.split(at_once(inputs)):
+        for part in torch.split(masks, at_once(inputs)):
             covered = picture * ~part[:, None]  # (P, C, H, W), 0 being the mean colour
             losses.append(before - score(network, covered, target.expand(len(part))))
         weights = masks.to(inputs.dtype)

@@ -183,6 +183,7 @@ def is_constant(values: Tensor) -> bool:
 
 def _ranks(values: Tensor) -> Tensor:
     """Return the rank of each value, equal ones sharing the mean of theirs."""
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts.double() - 1) / 2)[place]
+    ranks: Tensor = (last - (counts.double() - 1) / 2)[place]
+    return ranks
