@@ -21,14 +21,15 @@ from striate.core.spec import InputSpec
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
 from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.inspection.units.crops import Window, frame, in_digits, window_of
-from striate.inspection.units.site import Site, respond, unit_of
+from striate.inspection.units.site import Site, respond, sent_back, unit_of
 from striate.networks.geometry import Geometry
 from striate.prediction.predictor import Classifier
 
 STEPS = 64
 LEARNING_RATE = 0.04
-CONTRAST = 0.3  # root mean square about the mean of the data, of a full range of 1, over what the unit sees
+CONTRAST = 0.25  # that of photographs: root mean square about the mean of the data, of a full range of 1, over what the unit sees
 SAMPLED, RAREST = 256, 0.01  # pictures whose colours are counted; the least share of the contrast of a colour
+SHIFTED = 0.75  # share of the steps with shifts; those without bring what they blurred into focus
 STEADIED = 8  # shifts are up to one in so many of the pixels that the unit sees
 
 
@@ -54,11 +55,13 @@ class Maximum:
 
     def draw(self) -> Sheet:
         """Draw the whole picture."""
-        tile = Tile(self.picture, f"the unit's value: {in_digits(self.value)}", box=frame(self.window, self.picture))
+        box = frame(self.window, self.picture)
+        framed = "; the frame is what the unit sees" if box else ""
+        tile = Tile(self.picture, f"the unit's value: {in_digits(self.value)}", box=box)
         return draw_grid(
             [Group([tile], side=320)],
             title=f"The picture that excites {self.unit} most",
-            subtitle=f"Found by {len(self.history)} steps of gradient ascent; the frame is what the unit sees.",
+            subtitle=f"Found by {len(self.history)} steps of gradient ascent{framed}.",
         )
 
 
@@ -119,9 +122,10 @@ def ascend(subject: Subject, site: Site, channel: int, *, steps: int, contrast: 
     history = torch.empty(steps)
     with torch.enable_grad():
         for step in range(steps):
-            shifts = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
+            reach = shift if step < SHIFTED * steps else 0
+            shifts = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
             answer = value(picture().roll(shifts, (1, 2)))
-            (spectrum.grad,) = torch.autograd.grad(-answer, [spectrum])
+            spectrum.grad = sent_back(site, -answer, spectrum)
             optimizer.step()
             history[step] = answer.detach()
     with torch.no_grad():
@@ -137,7 +141,11 @@ def _weights(height: int, width: int) -> Tensor:
 
 
 def _colours(images: Tensor) -> Tensor:
-    """Return the square root of the colours' correlation in pictures (N, C, H, W) uint8: (C, C), its square of trace C."""
+    """Return the square root of the covariance of pictures' colours: (C, C), its square of trace C.
+
+    Args:
+        images: (N, C, H, W) uint8.
+    """
     channels = images.shape[1]
     some = images[:: -(-len(images) // SAMPLED)]
     pixels = some.transpose(0, 1).flatten(1).double()

@@ -63,7 +63,7 @@ def sites_of(subject: Subject, where: str | Sequence[str] | None = None) -> dict
     sites = {}
     for name, (watched, rectified, node) in read.items():
         shape = shapes.get(name)
-        if shape is None and where is None:
+        if where is None and (shape is None or len(shape) not in (2, 4)):
             continue
         if shape is None:
             raise NetworkError(f"The layer {name!r} returned no tensor: the network does not use it when it answers.")
@@ -112,6 +112,24 @@ def respond(network: nn.Module, site: Site, inputs: Tensor, choose: Callable[[Te
         except _SeenError:
             return taken[-1]
     raise NetworkError(f"The layer {site.name!r} was used less often than before: the network is not deterministic.")
+
+
+def sent_back(site: Site, answer: Tensor, to: Tensor) -> Tensor:
+    """Return the gradient of the sum of what a layer's units answered.
+
+    Args:
+        to: the tensor that the answer was computed from.
+
+    Raises:
+        NetworkError: none comes back.
+    """
+    if not answer.requires_grad:
+        raise NetworkError(
+            f"No gradient comes back from layer {site.name!r}: the network detaches it from the picture. "
+            "Look at its pictures with top_pictures, which needs none."
+        )
+    (gradient,) = torch.autograd.grad(answer.sum(), [to])
+    return gradient
 
 
 class _SeenError(Exception):

@@ -16,7 +16,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from striate.core.errors import DataError, NetworkError
+from striate.core.errors import DataError
 from striate.data.preprocess import normalise
 from striate.drawing.colours import Scale
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
@@ -35,7 +35,7 @@ from striate.inspection.units.crops import (
     unknown,
 )
 from striate.inspection.units.maximise import CONTRAST, STEPS, Maximum, ascend, mean_of
-from striate.inspection.units.site import Site, respond, unit_of
+from striate.inspection.units.site import Site, respond, sent_back, unit_of
 from striate.inspection.units.top import TopPictures, top_pictures
 from striate.networks.geometry import Geometry
 from striate.prediction.predictor import Classifier
@@ -236,13 +236,7 @@ def _sent_back(subject: Subject, site: Site, channel: int, images: Tensor, posit
         chosen = respond(
             subject.network, site, inputs.mul(1), lambda output: output[(torch.arange(len(images)), channel, *place)]
         )
-        if not chosen.requires_grad:
-            raise NetworkError(
-                f"No gradient comes back from layer {site.name!r}: the network detaches it from the picture. "
-                "Look at its pictures with top_pictures, which needs none."
-            )
-        (gradient,) = torch.autograd.grad(chosen.sum(), [inputs])
-    return gradient.cpu()
+        return sent_back(site, chosen, inputs).cpu()
 
 
 def _contrast(image: Tensor, window: Window, mean: Tensor) -> float:
