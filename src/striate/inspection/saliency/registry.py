@@ -52,7 +52,7 @@ def at_once(inputs: Tensor) -> int:
 @torch.no_grad()
 def logits_in_parts(network: nn.Module, inputs: Tensor) -> Tensor:
     """Return the logits (N, K) of any number of inputs (N, C, H, W), no more of them at once than memory holds."""
-    return torch.cat([network(part.clone()) for part in inputs.split(at_once(inputs))])
+    return torch.cat([network(part.clone()) for part in torch.split(inputs, at_once(inputs))])
 
 
 def score(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
