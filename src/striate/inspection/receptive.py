@@ -124,7 +124,8 @@ class ReceptiveFields:
         """Draw each box on the picture and each effective field under it, for one layer or for all in a row."""
         picture = self.image if len(self.image) in (1, 3) else self.image.double().mean(0, keepdim=True).byte()
         side = 320 if len(self.layers) == 1 else 180 if len(self.layers) <= 6 else 120
-        boxes = [Tile(picture, _says_box(layer), box=_frame(layer)) for layer in self.layers]
+        known = any(layer.theory is not None for layer in self.layers)
+        boxes = [Tile(picture, _says_box(layer), box=_frame(layer)) for layer in self.layers if known]
         fields = [
             Tile(layer.effective / layer.effective.max().clamp(min=1e-300), _says_field(layer), box=_frame(layer))
             for layer in self.layers
@@ -138,8 +139,9 @@ class ReceptiveFields:
                 Group(fields, "What it looks at: the effective receptive field", scale, side=side, columns=columns),
             ],
             title="Receptive field" if len(self.layers) == 1 else "Receptive fields, layer by layer",
-            subtitle="The frame follows from kernels and strides; within it, the pixels near the middle move the unit "
-            f"most (Luo et al. 2016; averaged over {self.pictures} picture{plural}, all channels at one place).",
+            subtitle=("The frame follows from kernels and strides; within it, some " if known else "Some ")
+            + "pixels move the unit more than others, most often those near the middle (Luo et al. 2016; averaged over "
+            f"{self.pictures} picture{plural}, all channels at one place).",
             notes=self.notes,
         )
 
