@@ -181,7 +181,7 @@ class Invariance:
         original = int(next(iter(self.effects.values())).originals[which])
         return draw_grid(
             [self._group(effect, which) for effect in self.effects.values()],
-            title=f"{self.origins[which]}, changed",
+            title=f"{Path(self.origins[which]).name}, changed",
             subtitle=f"Under each: the change, the answer (≠ where it is not {self.class_names[original]!r}, the "
             "answer to the unchanged picture), and the probability that is left to that answer.",
             notes=[f"What moves in at the border: {_BORDERS[self.border]}."],
@@ -235,7 +235,7 @@ _BORDERS: Mapping[Border, str] = {"zeros": "black", "edge": "edge pixels repeate
 
 
 def invariance(
-    network: nn.Module | Classifier, pictures: Pictures, *, border: Border = "edge", count: int = 128, seed: int = 0
+    network: nn.Module | Classifier, pictures: Pictures, *, border: Border = "edge", count: int = 64, seed: int = 0
 ) -> Invariance:
     """Change pictures more and more, and measure how the answers and the features change.
 
@@ -387,7 +387,8 @@ def _run(subject: Subject, head: nn.Module | None, images: Tensor) -> tuple[Tens
     logits, features = [], []
     dtype = subject.inputs.dtype
     with contract.evaluating(subject.network), torch.no_grad(), _seeing_inputs(head) as seen:
-        for part in images.split(AT_ONCE):
+        for start in range(0, len(images), AT_ONCE):
+            part = images[start : start + AT_ONCE]
             logits.append(subject.network(normalise(part, subject.spec.input).to(subject.device, dtype)).double().cpu())
             given = seen[-1].double().cpu() if seen else logits[-1]
             given = given.mean(tuple(range(2, given.ndim))) if given.ndim > 2 else given  # (N, F)
