@@ -172,9 +172,26 @@ def explain_unit(
         DataError: there is not one picture.
         NetworkError: there is no such layer, none that can be explained, or no such unit in it.
     """
+    return explain_units(network, picture, [(layer, unit)])[0]
+
+
+def explain_units(
+    network: nn.Module | Classifier, picture: Pictures, units: Sequence[tuple[str, int | Sequence[int]]]
+) -> list[UnitArithmetic]:
+    """Explain several units, each (layer, unit), from one forward pass. See `explain_unit`."""
     subject = single(subject_of(network, picture))
-    path, module = _explained(subject.network, layer)
-    taken, given = _seen(subject, path, module)
+    layers = [_explained(subject.network, layer) for layer, _ in units]
+    seen = _seen(subject, dict(layers))
+    return [
+        _arithmetic(subject, path, module, *seen[path], unit)
+        for (path, module), (_, unit) in zip(layers, units, strict=True)
+    ]
+
+
+def _arithmetic(
+    subject: Subject, path: str, module: nn.Module, taken: Tensor, given: Tensor, unit: int | Sequence[int]
+) -> UnitArithmetic:
+    """Return the arithmetic of a unit of a layer that took and gave (C, …)."""
     where = _unit(unit, given, path)
     with torch.no_grad():
         seen = view(module, where, tuple(taken.shape), tuple(given.shape))
@@ -238,29 +255,33 @@ def single(subject: Subject) -> Subject:
     return subject
 
 
-def _seen(subject: Subject, path: str, module: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return what a layer took and gave for the one picture, without the axis of pictures."""
-    kept: list[tuple[Tensor, Tensor]] = []
-    with contract.evaluating(subject.network), torch.no_grad(), _keeping(module, kept):
+def _seen(subject: Subject, layers: Mapping[str, nn.Module]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what each layer took and gave for the one picture, without the axis of pictures."""
+    kept: dict[str, tuple[Tensor, Tensor]] = {}
+    with contract.evaluating(subject.network), torch.no_grad(), _keeping(layers, kept):
         subject.network(subject.inputs)
-    if not kept:
-        raise NetworkError(f"The network does not use the layer {path!r} when it answers.")
-    taken, given = kept[-1]
-    return taken[0], given[0]
+    for path in layers:
+        if path not in kept:
+            raise NetworkError(f"The network does not use the layer {path!r} when it answers.")
+    return kept
 
 
 @contextmanager
-def _keeping(module: nn.Module, kept: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Keep copies of what a module takes and returns; the hook is removed however it ends."""
+def _keeping(layers: Mapping[str, nn.Module], kept: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Keep copies of what layers take and return for the first picture; the hooks are removed however it ends."""
 
-    def hook(_: nn.Module, inputs: Any, output: Tensor) -> None:
-        kept.append((inputs[0].detach().clone(), output.detach().clone()))  # what follows may work in place
+    def hook_for(path: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_: nn.Module, inputs: Any, output: Tensor) -> None:
+            kept[path] = (inputs[0][0].detach().clone(), output[0].detach().clone())  # what follows may work in place
 
-    handle = module.register_forward_hook(hook)
+        return hook
+
+    hooks = [module.register_forward_hook(hook_for(path)) for path, module in layers.items()]
     try:
         yield
     finally:
-        handle.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def _unit(unit: int | Sequence[int], output: Tensor, layer: str) -> tuple[int, ...]:

@@ -198,8 +198,8 @@ def _weight_place(network: nn.Module, parameter: str, index: int | Sequence[int]
     place = (index,) if isinstance(index, int) else tuple(int(one) for one in index)
     if len(place) != len(shape) or not all(0 <= one < size for one, size in zip(place, shape, strict=True)):
         raise NetworkError(
-            f"The index of a weight in {parameter!r} must be {len(shape)} numbers from 0, below {by(shape)}; "
-            f"got {index if isinstance(index, int) else place}."
+            f"The index of a weight in {parameter!r} must be {len(shape)} number{'s' * (len(shape) > 1)} from 0, "
+            f"below {by(shape)}; got {index if isinstance(index, int) else place}."
         )
     return place
 
