@@ -57,3 +57,20 @@ def test_what_is_no_picture_is_named(striate: Striate, trained: Path, words: tup
     done = striate("predict", trained, *words)
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith(f"striate: {message}")
+
+
+def test_it_gives_no_label_where_it_is_not_sure(striate: Striate, trained: Path, picture_folder: Path) -> None:
+    sure = striate("predict", trained, picture_folder, "--json").json["predictions"]
+    threshold = sorted(one["probability"] for one in sure)[len(sure) // 2]
+    asked = ["predict", trained, picture_folder, "--abstain-below", threshold]
+    some = striate(*asked, "--json", "--csv", "out.csv").json["predictions"]
+    assert [one["probability"] for one in some] == [one["probability"] for one in sure]
+    for before, after in zip(sure, some, strict=True):
+        assert after["label"] == (before["label"] if before["probability"] >= threshold else None)
+    assert None in [one["label"] for one in some]
+    assert sum(line.split(",")[1] == "" for line in Path("out.csv").read_text().splitlines()) == sum(
+        one["label"] is None for one in some
+    )
+    assert "unsure (" in striate(*asked).out
+    done = striate("predict", trained, picture_folder, "--abstain-below", 2)
+    assert (done.status, done.err) == (2, "striate: --abstain-below must be a probability from 0 to 1, got 2.\n")

@@ -172,7 +172,8 @@ def macro_f1_interval(confusion: NDArray[np.int64], *, seed: int = 0, resamples:
         matrices: NDArray[np.float64] = np.bincount(cells.ravel(), weights.ravel(), number * classes**2)
         drawn.append(_macro_f1(matrices.reshape(number, classes, classes), confusion.sum(1) > 0))
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
-    return float(low), float(high)
+    figure = float(_macro_f1(confusion[None].astype(np.float64))[0])
+    return min(float(low), figure), max(float(high), figure)
 
 
 def _macro_f1(confusion: NDArray[np.float64], counted: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
