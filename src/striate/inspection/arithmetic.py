@@ -350,7 +350,7 @@ def _chain_after(graph: Graph, node: Node) -> Iterator[Node]:
 
 
 def _step_name(node: Node) -> str:
-    name = (_ACTIVATIONS | _BETWEEN)[node.operation]
+    name = {**_ACTIVATIONS, **_BETWEEN}[node.operation]
     other = node.options.get("other")
     return f"{name} {written(float(other))}" if other is not None else name
 
