@@ -72,8 +72,8 @@ def _arithmetic(question: Question) -> Sheet | Drawing:
     """One unit: the one that is asked for, else the channel of a layer that answers most."""
     network = question.classifier.network
     if question.unit is not None:
-        layer, _, channel = question.unit.rpartition(":")
-        return explain_unit(question.classifier, _shown(question), layer, int(channel)).draw()
+        layer, _, number = question.unit.rpartition(":")
+        return explain_unit(question.classifier, _shown(question), layer, int(number)).draw()
     layers = [question.layer] if question.layer else list(explainable_layers(network))
     if not layers:
         raise NetworkError("The network has no convolution, pool or fully connected layer whose sums could be shown.")
@@ -257,7 +257,9 @@ def _material(run: Path) -> Material:
 
 
 def _name(picture: Path | Split | None) -> str | None:
-    return picture.origins[0] if isinstance(picture, Split) else picture and str(picture)
+    if picture is None:
+        return None
+    return picture.origins[0] if isinstance(picture, Split) else str(picture)
 
 
 def _write(path: Path, drawn: Sheet | Drawing) -> Path:

@@ -46,6 +46,7 @@ class Value:
 
 
 Cell = str | Value
+Row = Sequence[Cell]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Table:
     """
 
     headers: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Row]
     numbers: Sequence[str] = ()
     caption: str = ""
 

@@ -10,7 +10,7 @@ from typing import Any
 from striate.core import machine
 from striate.core.errors import FileError
 from striate.core.finding import Finding
-from striate.drawing.page import Code, Content, Details, Figure, Findings, Paragraph, Table, Value
+from striate.drawing.page import Code, Content, Details, Figure, Findings, Paragraph, Row, Table
 from striate.networks.advice import advise
 from striate.networks.build import Blueprint
 from striate.networks.picture import draw
@@ -41,7 +41,7 @@ def network(material: Material) -> Sequence[Content]:
 
 def _layer_table(layers: Summary) -> Table:
     numbers = ["output", "sees", "parameters", "multiply-adds"]
-    rows = [
+    rows: list[Row] = [
         [
             row.name,
             row.kind,
@@ -79,10 +79,10 @@ def recipe(material: Material) -> Sequence[Content]:
     rest = {name: value for name, value in chosen.items() if name not in changed}
     others = [Details(f"The other {len(rest)} fields of the recipe", [Table(["field", "value"], _rows(rest))])]
     data, versions = material.header.data, material.header.versions
-    facts = [
+    facts: list[Row] = [
         ["pictures", data.get("name", "unknown")],
         ["fingerprint of train and val", data.get("fingerprint", "unknown")],
-        *([["seed", Value(chosen["seed"], str(chosen["seed"]), "seed")]] if "seed" in chosen else []),
+        ["seed", str(chosen.get("seed", "unknown"))],
         *([name, version] for name, version in versions.items()),
         *([["licence of the weights", material.header.licence]] if material.header.licence else []),
     ]
@@ -94,7 +94,7 @@ def recipe(material: Material) -> Sequence[Content]:
     ]
 
 
-def _rows(fields: Mapping[str, Any]) -> list[list[str]]:
+def _rows(fields: Mapping[str, Any]) -> list[Row]:
     return [[name.replace("_", " "), str(value)] for name, value in fields.items()]
 
 

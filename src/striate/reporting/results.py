@@ -8,7 +8,7 @@ import torch
 
 from striate.drawing.curves import Curve, Plane, draw_curves
 from striate.drawing.matrix import draw_matrix
-from striate.drawing.page import Content, Details, Figure, Headline, Paragraph, Table, Value
+from striate.drawing.page import Content, Details, Figure, Headline, Paragraph, Row, Table, Value
 from striate.evaluation.calibration import Abstention, abstention
 from striate.evaluation.calibration import calibration as calibrate
 from striate.evaluation.mistakes import mistakes as find_mistakes
@@ -24,19 +24,17 @@ def result(material: Material) -> Sequence[Content]:
     """The accuracy with its interval, and what each class got."""
     score, auc = material.score, roc(material.predictions, material.test).macro_auc
     low, high = score.interval
-    numbers = Table(
-        ["measure", "value"],
-        [
-            ["test pictures", Value(score.pictures, f"{score.pictures:,}", "pictures")],
-            ["lower end of the interval", Value(low, f"{low:.2%}", "interval-low")],
-            ["upper end of the interval", Value(high, f"{high:.2%}", "interval-high")],
-            *([] if score.top5 is None else [["top-5 accuracy", Value(score.top5, f"{score.top5:.2%}", "top5")]]),
-            ["mean F1 of the classes (macro F1)", Value(score.macro_f1, f"{score.macro_f1:.2%}", "macro_f1")],
-            *([] if auc is None else [["mean area under the ROC curves (AUC)", Value(auc, f"{auc:.4f}", "macro_auc")]]),
-            *_of_training(material),
-        ],
-        ["value"],
-    )
+    measures: list[Row] = [
+        ["test pictures", Value(score.pictures, f"{score.pictures:,}", "pictures")],
+        ["lower end of the interval", Value(low, f"{low:.2%}", "interval-low")],
+        ["upper end of the interval", Value(high, f"{high:.2%}", "interval-high")],
+        ["mean F1 of the classes (macro F1)", Value(score.macro_f1, f"{score.macro_f1:.2%}", "macro_f1")],
+    ]
+    if score.top5 is not None:
+        measures.append(["top-5 accuracy", Value(score.top5, f"{score.top5:.2%}", "top5")])
+    if auc is not None:
+        measures.append(["mean area under the ROC curves (AUC)", Value(auc, f"{auc:.4f}", "macro_auc")])
+    numbers = Table(["measure", "value"], [*measures, *_of_training(material)], ["value"])
     by_class = _class_table(material)
     return [
         Headline(
@@ -54,9 +52,9 @@ def result(material: Material) -> Sequence[Content]:
     ]
 
 
-def _of_training(material: Material) -> list[list[str | Value]]:
+def _of_training(material: Material) -> list[Row]:
     metrics = material.header.metrics
-    rows: list[list[str | Value]] = []
+    rows: list[Row] = []
     if (accuracy := metrics.get("val_accuracy")) is not None:
         rows.append(["accuracy on val, by which the weights were chosen", Value(accuracy, f"{accuracy:.2%}")])
     if (seconds := metrics.get("train_seconds")) is not None:
@@ -65,7 +63,7 @@ def _of_training(material: Material) -> list[list[str | Value]]:
 
 
 def _class_table(material: Material) -> Table:
-    rows = [
+    rows: list[Row] = [
         [
             one.name,
             Value(one.precision, f"{one.precision:.1%}", f"precision-{number}"),
@@ -115,7 +113,7 @@ def _plane(history: dict[str, list[float]], title: str, y_title: str, *names: st
 def _epoch_table(history: dict[str, list[float]]) -> Table:
     headers = {name: name.replace("_", " ") for name in history if name in history}
     columns = zip(*history.values(), strict=True)
-    rows = [[Value(number, f"{number:.5g}") for number in row] for row in columns]
+    rows: list[Row] = [[Value(number, f"{number:.5g}") for number in row] for row in columns]
     return Table(list(headers.values()), rows, list(headers.values()))
 
 
@@ -126,7 +124,7 @@ def confusion(material: Material) -> Sequence[Content]:
     counts = torch.from_numpy(score.confusion)
     wrong = counts - torch.diag(counts.diagonal())
     places = wrong.flatten().argsort(descending=True, stable=True)[:10].tolist()
-    rows: list[list[str | Value]] = [
+    rows: list[Row] = [
         [
             names[place // len(names)],
             names[place % len(names)],
@@ -151,7 +149,7 @@ def calibration(material: Material) -> Sequence[Content]:
     found = calibrate(material.predictions, material.test)
     gap = found.confidence - found.accuracy
     verdict = "about as sure as it is right" if abs(gap) < 0.005 else "over-confident" if gap > 0 else "under-confident"
-    rows = [
+    rows: list[Row] = [
         ["expected calibration error (ECE)", Value(found.expected_error, f"{found.expected_error:.2%}", "ece")],
         ["temperature", Value(found.temperature, f"{found.temperature:.3g}", "temperature")],
         ["negative log likelihood, nats", Value(found.negative_log_likelihood, f"{found.negative_log_likelihood:.4f}")],
@@ -171,12 +169,12 @@ def abstaining(material: Material) -> Sequence[Content]:
     """What comes of answering only where the network is sure."""
     found = abstention(material.predictions, material.test)
     reached = [one for one in WISHED if one > material.score.accuracy and _reaches(found, one)]
-    rows: list[list[str | Value]] = []
+    rows: list[Row] = []
     for wished in reached:
         one = found.threshold_for(wished)
         low, high = one.interval
         least = f"{one.threshold:.3f}"
-        if rows and rows[-1][1] == least:
+        if rows and least in rows[-1]:
             continue  # the same answers reach both
         rows.append([f"{wished:.1%}", least, f"{one.answered:.1%}", f"{one.accuracy:.2%}", f"{low:.2%} to {high:.2%}"])
     headers = ["wished accuracy", "least probability", "answered", "accuracy", "95 % interval"]
