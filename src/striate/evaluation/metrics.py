@@ -169,7 +169,7 @@ def macro_f1_interval(confusion: NDArray[np.int64], *, seed: int = 0, resamples:
         columns = np.hstack([np.broadcast_to(said, (number, len(said))), chance[:, :1], other[:, None]])
         cells = (np.arange(number)[:, None] * classes + rows) * classes + columns
         weights = random.standard_gamma(np.broadcast_to(counts, cells.shape))
-        matrices: NDArray[np.float64] = np.bincount(cells.ravel(), weights.ravel(), number * classes**2)
+        matrices = np.bincount(cells.ravel(), weights.ravel(), number * classes**2).astype(np.float64)
         drawn.append(_macro_f1(matrices.reshape(number, classes, classes), confusion.sum(1) > 0))
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
     figure = float(_macro_f1(confusion[None].astype(np.float64))[0])
