@@ -362,7 +362,7 @@ p { margin: 0 0 .8rem; max-width: 46rem; }
 .beside > .scroll { margin-right: 1.5rem; }
 figure { margin: 0; max-width: 100%; min-width: 0; }
 figcaption { margin-top: .3rem; max-width: 46rem; }
-.picture { max-width: 100%; overflow-x: auto; background: #ffffff; border: 1px solid var(--edge);
+.picture { max-width: 100%; overflow-x: auto; padding: .35rem; background: #ffffff; border: 1px solid var(--edge);
   border-radius: .4rem; }
 .picture img, .picture svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 .scroll { overflow-x: auto; max-width: 100%; margin: 0; }
