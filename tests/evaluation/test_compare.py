@@ -46,7 +46,7 @@ def test_the_test_is_the_binomial_one(mended: int, broken: int) -> None:
 
 
 def test_the_interval_is_newcombes() -> None:
-    """Statistics in Medicine 17, 1998, 2635-2650, table II: 36 both, 12 the first alone, 2 the second alone, 0 none."""
+    """Statistics in Medicine 17, 1998, 2635-2650, method 10: 36 both, 12 and 2 one alone, 0 none."""
     assert paired_interval(36, 12, 2, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
     low, high = paired_interval(36, 2, 12, 0)
     assert (-high, -low) == pytest.approx((0.0569, 0.3404), abs=5e-5)
