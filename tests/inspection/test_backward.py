@@ -76,7 +76,7 @@ def test_the_rules_differ() -> None:
     found = {}
     for rule in ("gradient", "deconvolution", "guided"):
         values = torch.tensor([-1.0, -1.0, 1.0, 1.0]).requires_grad_()
-        with Rectified(rule):  # type: ignore[arg-type]
+        with Rectified(rule):
             torch.relu(values).backward(torch.tensor([-2.0, 2.0, -2.0, 2.0]))
         assert values.grad is not None
         found[rule] = values.grad.tolist()

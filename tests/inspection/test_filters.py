@@ -138,7 +138,7 @@ def test_a_normalisation_before_the_rectification_counts() -> None:
     ).eval()
     norm = network[1]
     with torch.no_grad():
-        norm.bias.copy_(torch.tensor([1e3, -1e3]))  # type: ignore[union-attr, operator]
+        norm.bias.copy_(torch.tensor([1e3, -1e3]))  # type: ignore[operator]
     found = filters(network, pictures=torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     assert found.active is not None
     assert found.active.tolist() == [1, 0]
@@ -167,8 +167,8 @@ def test_weight_pictures_of_a_feed_forward_network_are_the_right_way_up() -> Non
     network = st.build("feedforward0", st.Spec.of((1, 28, 28), 10), seed=0)
     with torch.no_grad():
         network.head.weight.fill_(0.0)  # type: ignore[union-attr, operator]
-        network.head.weight[0, 0] = 2.0  # type: ignore[index, union-attr]  # top left
-        network.head.weight[0, 27] = -2.0  # type: ignore[index, union-attr]  # top right
+        network.head.weight[0, 0] = 2.0  # type: ignore[operator]  # top left
+        network.head.weight[0, 27] = -2.0  # type: ignore[operator]  # top right
     found = filters(network)
     assert found.connected
     assert found.weights[0, 0, 0, 0] == 2
@@ -214,7 +214,7 @@ def test_a_connected_layer_upon_maps_has_their_shape() -> None:
     found = filters(st.Classifier(network, st.Spec.of((3, 8, 6), 5)), "3")
     assert (found.layer, found.sees) == ("3.0", "features")
     assert found.weights.shape == (5, 4, 3, 2)
-    assert torch.equal(found.weights.flatten(1), network.get_submodule("3.0").weight.detach())  # type: ignore[arg-type]
+    assert torch.equal(found.weights.flatten(1), network.get_submodule("3.0").weight.detach())  # type: ignore[operator]
 
 
 def test_without_a_spec() -> None:

@@ -159,7 +159,7 @@ def _four() -> Tensor:
 def test_the_sheet_has_the_maps_the_right_way_round() -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).eval()
     with torch.no_grad():
-        network[0].weight.fill_(1.0)  # type: ignore[union-attr, operator]
+        network[0].weight.fill_(1.0)  # type: ignore[operator]
     images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     images[0, 0, 1, 6] = 255  # one bright point, upper right
     image = np.asarray(feature_maps(network, images, "1").draw().image)

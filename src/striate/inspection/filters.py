@@ -205,7 +205,7 @@ def _seen(
     path: str, layer: nn.Module, network: nn.Module, graph: Graph | None, spec: Spec | None
 ) -> tuple[Tensor, str]:
     """Return the weights as (F, C, H, W), and what they are upon."""
-    own: Tensor = layer.weight.detach().float().cpu()  # type: ignore[operator, union-attr]
+    own: Tensor = layer.weight.detach().float().cpu()  # type: ignore[operator]
     first = path == next(iter(_layers(network, graph)))
     node = next((one for one in graph.nodes if one.module == path and one.inputs), None) if graph else None
     before = _before(graph, node) if graph and graph.traced and node else None
@@ -336,7 +336,7 @@ def parallel_from(count: int, weights: int) -> float:
     """
     if weights < 2 or count < 2:
         return math.inf
-    from scipy.special import betaincinv
+    from scipy.special import betaincinv  # type: ignore[import-untyped]
 
     pairs = count * (count - 1) / 2
     sine_squared = float(betaincinv((weights - 1) / 2, 0.5, min(1.0, BY_ACCIDENT / pairs)))
