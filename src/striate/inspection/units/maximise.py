@@ -27,7 +27,7 @@ from striate.prediction.predictor import Classifier
 
 STEPS = 64
 LEARNING_RATE = 0.04
-CONTRAST = 0.25  # that of photographs: root mean square about the mean of the data, of a full range of 1, over what the unit sees
+CONTRAST = 0.25  # that of photographs: root mean square about the mean, of a full range of 1
 SAMPLED, RAREST = 256, 0.01  # pictures whose colours are counted; the least share of the contrast of a colour
 SHIFTED = 0.75  # share of the steps with shifts; those without bring what they blurred into focus
 STEADIED = 8  # shifts are up to one in so many of the pixels that the unit sees
@@ -137,7 +137,8 @@ def ascend(subject: Subject, site: Site, channel: int, *, steps: int, contrast: 
 def _weights(height: int, width: int) -> Tensor:
     """Return 1/f for each frequency of a real picture, the constant like the lowest: (H, W // 2 + 1)."""
     rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
-    return 1 / (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
+    weights: Tensor = 1 / (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
+    return weights
 
 
 def _colours(images: Tensor) -> Tensor:
@@ -154,7 +155,8 @@ def _colours(images: Tensor) -> Tensor:
     if strengths[-1] < 1:  # of no contrast
         return torch.eye(channels)
     roots = (strengths * channels / strengths.sum()).clamp(min=RAREST).sqrt()
-    return (directions * roots @ directions.T).float()
+    mixed: Tensor = directions * roots @ directions.T
+    return mixed.float()
 
 
 def _pixels(waves: Tensor, seen: Tensor, contrast: float, colours: Tensor, spec: InputSpec) -> Tensor:

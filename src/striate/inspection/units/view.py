@@ -230,12 +230,11 @@ def _sent_back(subject: Subject, site: Site, channel: int, images: Tensor, posit
     """Return what comes back to normalised pictures (n, C, H, W) from one place of a unit's map for each."""
     parameter = next(subject.network.parameters(), torch.empty(0))
     inputs = normalise(images, subject.spec.input).to(parameter.device, parameter.dtype).requires_grad_()
-    place = positions.T.unbind() if site.sides else ()
+    rows = torch.arange(len(images))
+    places = [rows, torch.full_like(rows, channel), *(positions.unbind(1) if site.sides else ())]
     with torch.enable_grad(), Rectified(rule):
         # A copy that is no leaf, so that layers may work on the input in place.
-        chosen = respond(
-            subject.network, site, inputs.mul(1), lambda output: output[(torch.arange(len(images)), channel, *place)]
-        )
+        chosen = respond(subject.network, site, inputs.mul(1), lambda output: output[tuple(places)])
         return sent_back(site, chosen, inputs).cpu()
 
 
