@@ -300,7 +300,7 @@ def _image(image: Image.Image, description: str, number: int) -> str:
     image.save(stream, "PNG")
     data = base64.b64encode(stream.getvalue()).decode()
     return (
-        f'<div class="picture" tabindex="0"><img alt="{_clean(description)}" loading="lazy" decoding="async" '
+        f'<div class="picture" tabindex="0"><img alt="{_clean(description)}" loading="lazy" '
         f'width="{image.width}" height="{image.height}"{_least(image.width)} id="figure-{number}" '
         f'src="data:image/png;base64,{data}"></div>'
     )
@@ -367,7 +367,7 @@ figcaption { margin-top: .3rem; max-width: 46rem; }
 .picture img, .picture svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 .scroll { overflow-x: auto; max-width: 100%; margin: 0; }
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-caption { text-align: left; padding-bottom: .3rem; font-size: .9rem; }
+caption { text-align: left; padding-bottom: .3rem; font-size: .9rem; max-width: 88vw; }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--edge);
   vertical-align: top; }
 td { max-width: 30rem; }
