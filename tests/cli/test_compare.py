@@ -8,14 +8,8 @@ import pytest
 from PIL import Image
 
 import striate as st
-from striate.cli import app
 from striate.cli.compare import _shared
 from tests.cli.conftest import Striate, call, write_pictures
-
-
-@pytest.fixture(autouse=True)
-def verb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(app.VERBS, "compare", "Say what changed from one trained network to another.")
 
 
 @pytest.fixture(scope="module")

@@ -336,7 +336,7 @@ def parallel_from(count: int, weights: int) -> float:
     """
     if weights < 2 or count < 2:
         return math.inf
-    from scipy.special import betaincinv  # type: ignore[import-untyped]
+    from scipy.special import betaincinv
 
     pairs = count * (count - 1) / 2
     sine_squared = float(betaincinv((weights - 1) / 2, 0.5, min(1.0, BY_ACCIDENT / pairs)))
