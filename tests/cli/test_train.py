@@ -14,7 +14,7 @@ from striate.training.run import Run
 from tests.cli.conftest import Striate, write_pictures
 
 TEXT = "conv 4 relu | gap | fc 2"
-QUICK = ("--size", "16", "--model", TEXT, "--epochs", "2", "-b", "8")
+QUICK = ("--no-report", "--size", "16", "--model", TEXT, "--epochs", "2", "-b", "8")
 
 
 def test_the_json_object_has_its_documented_keys(striate: Striate, picture_folder: Path) -> None:
