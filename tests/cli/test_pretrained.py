@@ -45,7 +45,8 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torc
     return state
 
 
-QUICK = ("--no-report", "--model", NETWORK, "--pretrained", "--epochs", "1", "-b", "8", "--lr", "1e-12", "--output", "out")
+WORDS = "--pretrained --epochs 1 -b 8 --lr 1e-12 --output out --no-report"
+QUICK = ("--model", NETWORK, *WORDS.split())
 
 
 def test_a_run_starts_from_them_with_their_normalisation(
