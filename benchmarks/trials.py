@@ -27,7 +27,7 @@ def data_folder(name: str) -> Path:
 def train(*words: object) -> dict[str, Any]:
     """Run ``striate train WORDS --json`` in a new process and return its JSON object."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "striate", "train", *map(str, words), "--output", f"{folder}/run", "--json"]
+        command = [sys.executable, "-m", "striate", "train", *map(str, words), "--output", f"{folder}/run", "--no-report", "--json"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return {key: value for key, value in result.items() if key != "run"}
