@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 import time
 
@@ -11,7 +10,7 @@ from torch import nn
 
 import peers
 import striate as st
-from trials import report, spread
+from trials import report, spread, upper_bound
 
 PAIRS = 60
 BATCH, SIDE, CLASSES = 4, 224, 1000
@@ -48,13 +47,6 @@ def compare(name: str) -> dict[str, object]:
         "ours_seconds": spread(seconds["ours"]),
         "theirs_seconds": spread(seconds["theirs"]),
     }
-
-
-def upper_bound(ratios: list[float], resamples: int = 10_000) -> float:
-    """Return the bootstrap's 95 % upper bound of the median."""
-    draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(resamples))
-    return medians[int(0.975 * resamples)]
 
 
 def main() -> None:

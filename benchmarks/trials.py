@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ def data_folder(name: str) -> Path:
 def train(*words: object) -> dict[str, Any]:
     """Run ``striate train WORDS --json`` in a new process and return its JSON object."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "striate", "train", *map(str, words), "--output", f"{folder}/run", "--no-report", "--json"]
+        output = ["--output", f"{folder}/run", "--no-report", "--json"]
+        command = [sys.executable, "-m", "striate", "train", *map(str, words), *output]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return {key: value for key, value in result.items() if key != "run"}
@@ -44,6 +47,30 @@ def spread(values: Iterable[float]) -> dict[str, float]:
         "median": statistics.median(known),
         "max": max(known),
     }
+
+
+def alternate(contestants: Mapping[str, Callable[[], object]], pairs: int) -> list[dict[str, float]]:
+    """Time two contestants or more in turns, in an order that changes from turn to turn, after one that warms up.
+
+    Returns:
+        The seconds of each contestant, turn by turn.
+    """
+    trials = []
+    for pair in range(pairs + 1):
+        trial = {}
+        for name in contestants if pair % 2 else reversed(contestants):
+            start = time.perf_counter()
+            contestants[name]()
+            trial[name] = time.perf_counter() - start
+        trials.append({name: trial[name] for name in contestants})
+    return trials[1:]
+
+
+def upper_bound(ratios: list[float], resamples: int = 10_000) -> float:
+    """Return the bootstrap's 95 % upper bound of the median."""
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(resamples))
+    return medians[int(0.975 * resamples)]
 
 
 def report(name: str, claim: str, holds: bool, trials: list[dict[str, Any]], **figures: object) -> None:

@@ -50,7 +50,7 @@ class Plane:
     Args:
         curves: the first is drawn first.
         title, x_title, y_title: with units.
-        x_range, y_range: (least, most); what the curves need where None.
+        x_range, y_range: (least, most); what the curves need where None, or where they are equal.
         logarithmic: the axes that are, of ``"x"``, ``"y"``, ``"xy"``.
         polar: x is an angle in degrees, 0 to the right and counter-clockwise, y the distance from the centre.
         size: (width, height) in px.
@@ -133,13 +133,14 @@ def _draw(axes: Axes, plane: Plane) -> None:
         axes.set_xscale("log")
     if "y" in plane.logarithmic:
         axes.set_yscale("log")
-    if plane.x_range:
-        axes.set_xlim(*plane.x_range)
-    if plane.y_range:
-        axes.set_ylim(*plane.y_range)
+    for limits, set_limits in ((plane.x_range, axes.set_xlim), (plane.y_range, axes.set_ylim)):
+        if limits and limits[0] < limits[1]:
+            set_limits(*limits)
     if named:
         # The words are set afterwards, because matplotlib leaves out those that begin with an underscore.
-        legend = axes.legend([drawn for drawn, _ in named], ["named"] * len(named), frameon=False, fontsize=8.5)
+        # Its ground is nearly opaque, so that it can be read where it has to lie upon a curve.
+        ground: dict[str, Any] = {"facecolor": "white", "framealpha": 0.85, "edgecolor": "none"}
+        legend = axes.legend([drawn for drawn, _ in named], ["named"] * len(named), fontsize=8.5, **ground)
         for words, (_, label) in zip(legend.get_texts(), named, strict=True):
             words.set_text(label)
 

@@ -49,6 +49,21 @@ def test_a_filter_gets_its_own_pattern(side: int) -> None:
     assert found.value > 0.9 * found.history.max()
 
 
+def test_a_unit_that_is_silent_at_first_is_woken() -> None:
+    """A stage that ends with ReLU, whose unit answers to nothing near grey: no gradient says where to go."""
+    conv = nn.Conv2d(1, 2, 7)
+    with torch.no_grad():
+        conv.weight[1, 0] = gabor(7)
+        conv.bias[1] = -0.5
+    network = nn.Sequential()
+    network.add_module("block", nn.Sequential(conv, nn.ReLU()))
+    network.add_module("flat", nn.Flatten())
+    network.add_module("head", nn.Linear(2 * 22**2, 3))
+    found = maximise(st.Classifier(network, centred(1, 28, 3)), BLANK, "block:1")
+    assert found.history[0] == 0
+    assert found.value > 1
+
+
 def test_the_picture_says_what_it_excites() -> None:
     """The value is that of the picture as it is returned: rounded, not shifted, after rectification."""
     network = subjects.build("in place")

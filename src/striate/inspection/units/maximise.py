@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
+from striate.inspection.backward import Rectified
 from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.inspection.units.crops import Window, frame, in_digits, window_of
 from striate.inspection.units.site import Site, respond, sent_back, unit_of
@@ -125,7 +126,11 @@ def ascend(subject: Subject, site: Site, channel: int, *, steps: int, contrast: 
             reach = shift if step < SHIFTED * steps else 0
             shifts = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
             answer = value(picture().roll(shifts, (1, 2)))
-            spectrum.grad = sent_back(site, -answer, spectrum)
+            gradient = sent_back(site, answer, spectrum)
+            if not gradient.any():  # every way back ends at a ReLU that is closed: let pass what would open it
+                with Rectified("deconvolution"):
+                    gradient = sent_back(site, value(picture().roll(shifts, (1, 2))), spectrum)
+            spectrum.grad = -gradient
             optimizer.step()
             history[step] = answer.detach()
     with torch.no_grad():
