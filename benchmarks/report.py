@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
+from typing import Any
 
 from trials import data_folder, report, spread
 
@@ -15,13 +17,13 @@ MOST_BYTES = 5_000_000
 
 
 def main() -> None:
-    """Train for an epoch, then write the report again and again, each time in a new process."""
+    """Train for an epoch, then write the report again and again, each time in a new process, whose start counts."""
     archive = data_folder(".") / "clothing.tar.gz"
     with tempfile.TemporaryDirectory() as folder:
         run = f"{folder}/run"
         striate("train", archive, "--model", "resnet18", "--size", 96, "--epochs", 1, "--output", run, "--no-report")
         trials = [striate("report", run) for _ in range(REPEATS)]
-    seconds, size = spread(trial["seconds"] for trial in trials), max(trial["bytes"] for trial in trials)
+    seconds, size = spread(trial["process_seconds"] for trial in trials), max(trial["bytes"] for trial in trials)
     report(
         "report",
         f"the report of a ResNet-18 at 96×96 takes at most {BOUND:g} s and is under 5 MB",
@@ -32,10 +34,12 @@ def main() -> None:
     )
 
 
-def striate(*words: object) -> dict[str, object]:
-    """Run a verb in a new process and return its JSON object."""
+def striate(*words: object) -> dict[str, Any]:
+    """Run a verb in a new process and return its JSON object, with the seconds that the process took."""
     command = [sys.executable, "-m", "striate", *map(str, words), "--json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    start = time.perf_counter()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {**json.loads(done.stdout), "process_seconds": time.perf_counter() - start}
 
 
 if __name__ == "__main__":

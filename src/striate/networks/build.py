@@ -6,11 +6,12 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from striate.core import machine
 from striate.core.errors import NetworkError, suggest
@@ -20,6 +21,9 @@ from striate.networks.summary import Summary, layout
 from striate.networks.text import GRAMMAR_VERSION, build_text
 from striate.networks.zoo import ZOO
 
+_DRAWING = frozenset(
+    {"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_"}
+)
 _ZOO_CALL = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(\((?P<options>.*)\))?\s*", re.DOTALL)
 
 
@@ -91,8 +95,13 @@ def read_model(model: str, options: dict[str, Any] | None = None) -> Blueprint:
 
 
 def build_blueprint(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Module:
-    """Build a network from its blueprint. See `build`."""
-    check_fits_in_memory(_on_meta(blueprint, spec), spec)
+    """Build a network from its blueprint, where its training fits in memory. See `build`."""
+    check_fits_in_memory(on_meta(blueprint, spec), spec)
+    return construct(blueprint, spec, seed=seed)
+
+
+def construct(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Module:
+    """Build a network from its blueprint, whatever memory it takes. See `build`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _construct(blueprint, spec)
@@ -100,7 +109,7 @@ def build_blueprint(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Mo
 
 def build_on_meta(model: str, spec: Spec) -> nn.Module:
     """Build a network on the meta device: all its shapes, no memory. See `build`."""
-    return _on_meta(read_model(model), spec)
+    return on_meta(read_model(model), spec)
 
 
 def blueprint_of(network: nn.Module) -> Blueprint:
@@ -144,14 +153,27 @@ def check_fits_in_memory(network: nn.Module, spec: Spec, batch_size: int = 2) ->
 
 def is_built_as(network: nn.Module, blueprint: Blueprint, spec: Spec) -> bool:
     """Return whether the blueprint builds these modules, as far as their descriptions and the weights' shapes tell."""
-    again = _on_meta(blueprint, spec)
+    again = on_meta(blueprint, spec)
     shapes, expected = ({n: t.shape for n, t in one.state_dict().items()} for one in (network, again))
     return shapes == expected and repr(network) == repr(again)
 
 
-def _on_meta(blueprint: Blueprint, spec: Spec) -> nn.Module:
-    with torch.device("meta"):
+def on_meta(blueprint: Blueprint, spec: Spec) -> nn.Module:
+    """Build a network from its blueprint on the meta device. See `build`."""
+    with torch.device("meta"), _Undrawn():
         return _construct(blueprint, spec).to("meta")
+
+
+@final
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights on the meta device, where there are none: PyTorch would import its compiler for it, 2 s."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        drawn = args[0] if args else kwargs.get("tensor")
+        if isinstance(drawn, Tensor) and drawn.is_meta and func.__name__ in _DRAWING:
+            return drawn
+        return func(*args, **kwargs)
 
 
 def _construct(blueprint: Blueprint, spec: Spec) -> nn.Module:

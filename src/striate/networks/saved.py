@@ -19,7 +19,7 @@ from striate.core import files
 from striate.core.errors import FileError
 from striate.core.spec import Spec, TaskSpec
 from striate.networks import contract
-from striate.networks.build import Blueprint, blueprint_of, build_blueprint, foreign_blueprint, is_built_as
+from striate.networks.build import Blueprint, blueprint_of, construct, foreign_blueprint, is_built_as, on_meta
 
 FORMAT_VERSION = 1
 METADATA_KEY = "striate"
@@ -119,9 +119,12 @@ def load(path: str | Path, network: nn.Module | None = None) -> SavedNetwork:
     path = _resolve(Path(path))
     metadata, tensors = read_tensors(path)
     header = _read_header(path, metadata)
+    tensors = with_aliases(path, tensors, header.aliases)
     if network is None:
-        network = build_blueprint(header.blueprint, header.spec)
-    _fill(path, network, with_aliases(path, tensors, header.aliases))
+        _check_fits(path, on_meta(header.blueprint, header.spec), tensors)  # before any memory is taken
+        network = construct(header.blueprint, header.spec)
+    _check_fits(path, network, tensors)
+    network.load_state_dict(tensors)
     contract.remember_spec(network, header.spec)
     return SavedNetwork(network.eval(), header)
 
@@ -243,7 +246,7 @@ def _read_header(path: Path, metadata: dict[str, str]) -> Header:
         raise FileError(f"{path} is a file of striate's but not a saved network. Name a model.safetensors.") from error
 
 
-def _fill(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _check_fits(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
     expected = network.state_dict()
     missing = sorted(set(expected) - set(tensors))
     unknown = sorted(set(tensors) - set(expected))
@@ -254,7 +257,6 @@ def _fill(path: Path, network: nn.Module, tensors: dict[str, Tensor]) -> None:
             f"The weights in {path} do not fit the network: missing {missing[:3]}, unknown {unknown[:3]}, "
             f"of another shape or type {misshapen[:3]}. Pass the network that they were saved from."
         )
-    network.load_state_dict(tensors)
 
 
 def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:

@@ -16,8 +16,8 @@ from striate.networks.geometry import geometry
 from striate.reporting.material import SAMPLE, Material
 
 PASSES_OF_INVARIANCE, PASSES_OF_CHECK = 42, 220  # forward passes for each picture
-WORK = 1.5e11  # multiply-adds that a section may take: some seconds on two cores
-FEWEST = 8  # pictures whose answers are watched as they change
+WORK_OF_CHECK, WORK_OF_INVARIANCE = 1.5e11, 1e11  # multiply-adds that they may take: some seconds on two cores
+FEWEST = 6  # pictures whose answers are watched as they change
 
 
 def filters(material: Material) -> Sequence[Content]:
@@ -39,7 +39,7 @@ def maps(material: Material) -> Sequence[Content]:
 def saliency(material: Material) -> Sequence[Content]:
     """What a right and a wrong answer rest on."""
     shown = {"a right answer": material.right, "a wrong answer": material.wrong}
-    cheap = PASSES_OF_CHECK * len(shown) * _multiply_adds(material) <= WORK
+    cheap = PASSES_OF_CHECK * len(shown) * _multiply_adds(material) <= WORK_OF_CHECK
     content: list[Content] = []
     for words, picture in shown.items():
         if picture is None:
@@ -67,7 +67,7 @@ def tuning(material: Material) -> Sequence[Content]:
 
 def invariance(material: Material) -> Sequence[Content]:
     """How the answers change as pictures are shifted, rotated, scaled and blurred."""
-    affordable = int(WORK / (PASSES_OF_INVARIANCE * max(1, _multiply_adds(material))))
+    affordable = int(WORK_OF_INVARIANCE / (PASSES_OF_INVARIANCE * max(1, _multiply_adds(material))))
     count = max(FEWEST, min(SAMPLE, affordable))
     found = measure_invariance(material.classifier, material.sample, count=count)
     return [
