@@ -9,16 +9,9 @@ import pytest
 from PIL import Image
 
 import striate as st
-from striate.cli import app
 from tests.cli.conftest import Striate
 
 ALL = {"saliency", "maps", "field", "arithmetic", "filters", "tuning"}
-
-
-@pytest.fixture(autouse=True)
-def verb(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verb, wherever it stands in the list."""
-    monkeypatch.setitem(app.VERBS, "explain", "Show what a trained network looks at.")
 
 
 @pytest.fixture

@@ -9,17 +9,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from striate.cli import app
 from tests.cli.conftest import Striate
 from tests.drawing.test_page import read
 
 SMALL = ("--size", 8, "--model", "conv 2 relu | gap | fc 2", "--epochs", 1, "-b", 8)
-
-
-@pytest.fixture(autouse=True)
-def verb(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verb, wherever it stands in the list."""
-    monkeypatch.setitem(app.VERBS, "report", "Write the report of a run again.")
 
 
 def test_writes_the_report_again(striate: Striate, trained: Path) -> None:

@@ -10,7 +10,7 @@ from striate.cli.output import Json, print_findings, print_json, print_table, pr
 from striate.core import machine
 from striate.networks.advice import advise
 from striate.networks.geometry import ReceptiveField
-from striate.networks.summary import LayerRow, Summary, field_in_words, in_words
+from striate.networks.summary import LayerRow, Summary
 from striate.networks.summary import summary as summarise
 
 
@@ -51,15 +51,7 @@ def summary(model: str, /, *, input: str | None = None, classes: int | None = No
 
 
 def _row(row: LayerRow) -> list[str]:
-    return [
-        row.name,
-        row.kind,
-        in_words(row.output),
-        field_in_words(row.field),
-        f"{row.parameters:,}" if row.parameters else "",
-        f"{row.multiply_adds:,}" if row.multiply_adds else "",
-        machine.in_words(row.activation_bytes),
-    ]
+    return [*row.in_words, machine.in_words(row.activation_bytes)]
 
 
 def _totals(result: Summary) -> str:

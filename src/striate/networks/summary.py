@@ -49,6 +49,12 @@ class LayerRow:
         """What its output takes for one picture in float32."""
         return BYTES * math.prod(self.output)
 
+    @property
+    def in_words(self) -> list[str]:
+        """Name, kind, output, what it sees, parameters and multiply-adds, for a table; empty where there are none."""
+        counts = (f"{count:,}" if count else "" for count in (self.parameters, self.multiply_adds))
+        return [self.name, self.kind, in_words(self.output), field_in_words(self.field), *counts]
+
 
 @dataclass(frozen=True)
 class Summary:

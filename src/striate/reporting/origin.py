@@ -14,7 +14,7 @@ from striate.drawing.page import Code, Content, Details, Figure, Findings, Parag
 from striate.networks.advice import advise
 from striate.networks.build import Blueprint
 from striate.networks.picture import draw
-from striate.networks.summary import Summary, field_in_words, in_words, summary
+from striate.networks.summary import Summary, summary
 from striate.reporting.material import Material
 from striate.training.recipe import Recipe
 from striate.training.run import RECIPE_FILE
@@ -41,18 +41,7 @@ def network(material: Material) -> Sequence[Content]:
 
 def _layer_table(layers: Summary) -> Table:
     numbers = ["output", "sees", "parameters", "multiply-adds"]
-    rows: list[Row] = [
-        [
-            row.name,
-            row.kind,
-            in_words(row.output),
-            field_in_words(row.field),
-            f"{row.parameters:,}" if row.parameters else "",
-            f"{row.multiply_adds:,}" if row.multiply_adds else "",
-        ]
-        for row in layers.rows
-    ]
-    return Table(["layer", "kind", *numbers], rows, numbers)
+    return Table(["layer", "kind", *numbers], [row.in_words for row in layers.rows], numbers)
 
 
 def findings(material: Material) -> Sequence[Content]:
