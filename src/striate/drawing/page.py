@@ -28,6 +28,7 @@ FEWEST = 320  # px of width that a sheet is not shrunk under
 SHRUNK = 0.75  # of its width, each time the page is too large
 WIDE = 640  # px from which a phone shows a picture at this part of its size and lets it be moved:
 LEGIBLE = 0.62
+EVIDENCE = 6  # numbers of a finding that are written out, at most
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,8 @@ def _cell(cell: Cell) -> str:
 
 def _finding(finding: Finding) -> str:
     fix = f" <em>{_clean(finding.fix)}</em>" if finding.fix else ""
-    numbers = ", ".join(f"{name} {value:g}" for name, value in finding.numbers.items())
+    few = finding.numbers if len(finding.numbers) <= EVIDENCE else {}  # the message says what matters of many
+    numbers = ", ".join(f"{name} {value:g}" for name, value in few.items())
     evidence = f' <span class="faint">({_clean(numbers)})</span>' if numbers else ""
     severity = finding.severity if finding.severity in ("note", "warning", "error") else "note"
     return (
