@@ -106,6 +106,22 @@ def build(name: str, seed: int = 0) -> nn.Module:
         return FOREIGN[name]().eval()
 
 
+def settle(network: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+    """Set the statistics of batch normalisation where a network so deep has no finite answers without."""
+    noise = torch.randn(8, *shape, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        if network.eval()(noise).isfinite().all():
+            return network
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+        network.train()(noise)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return network.eval()
+
+
 def pictures(name: str, count: int = 2) -> Tensor:
     """Return pictures of the size that a network of `ZOO` or `FOREIGN` takes: (N, C, H, W) uint8, smooth and varied."""
     channels, height, width = ZOO.get(name, (3, 32, 32))

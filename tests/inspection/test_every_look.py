@@ -83,7 +83,7 @@ def look_at(name: str, network: nn.Module, picture: Tensor, *, refusing: bool) -
 def test_every_network_of_the_zoo(name: str) -> None:
     spec = smallest_spec(name)
     picture = torch.randint(0, 256, (1, *spec.input.shape), generator=torch.Generator().manual_seed(0))
-    network = st.build(name, spec).eval()
+    network = subjects.settle(st.build(name, spec), spec.input.shape)
     look_at(name, network, picture.to(torch.uint8), refusing=name.startswith("feedforward"))
 
 
