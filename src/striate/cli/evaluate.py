@@ -182,7 +182,6 @@ def _as_json(score: Score, network: str, data: str) -> dict[str, object]:
         "accuracy": score.accuracy,
         "interval": list(score.interval),
         "top5": score.top5,
-        "classes": [asdict(one) for one in score.classes],
         "confusion": score.confusion.tolist(),
     }
 

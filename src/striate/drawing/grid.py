@@ -185,7 +185,7 @@ def _write_numbers(image: Image.Image, values: Tensor, scale: Scale, factor: int
     for row, column in values.isfinite().nonzero().tolist():
         middle = (column * factor + factor / 2, row * factor + factor / 2)
         dark = brightness.getpixel((column * factor + 1, row * factor + 1)) < 128  # type: ignore[operator]
-        words = _number(round(float(values[row, column]), decimals) + 0.0)
+        words = in_digits(round(float(values[row, column]), decimals) + 0.0)
         draw.text(middle, words, fill="#ffffff" if dark else "#000000", font=font, anchor="mm")
 
 
@@ -196,7 +196,7 @@ def draw_legend(scale: Scale) -> Image.Image:
     bar = Image.fromarray(scale.colours(ramp).contiguous().numpy())
     ImageDraw.Draw(bar).rectangle((0, 0, width - 1, height - 1), outline=INK)
     middle = ["0"] if scale.palette in ABOUT_ZERO else []
-    ends = [_number(scale.low), *middle, _number(scale.high)]
+    ends = [in_digits(scale.low), *middle, in_digits(scale.high)]
     labels = Image.new("RGB", (width, round(WORDS * LEADING)), "white")
     draw = ImageDraw.Draw(labels)
     for place, label in zip(torch.linspace(0, 1, len(ends)).tolist(), ends, strict=True):
@@ -211,8 +211,9 @@ def draw_legend(scale: Scale) -> Image.Image:
     return joined
 
 
-def _number(value: float) -> str:
-    return f"{value + 0.0:.3g}".replace("-", "−")  # without the sign of −0
+def in_digits(value: float, digits: int = 3) -> str:
+    """Return a number with so many digits and a minus sign."""
+    return f"{value + 0.0:.{digits}g}".replace("-", "−")  # without the sign of −0
 
 
 def _words(words: str, size: int, width: int, *, bold: bool = False, colour: str = INK) -> Image.Image:

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from striate.core.errors import DataError, NetworkError
 from striate.drawing.colours import Scale
-from striate.drawing.grid import ROOM, WIDEST, Group, Sheet, Tile, draw_grid
+from striate.drawing.grid import ROOM, WIDEST, Group, Sheet, Tile, draw_grid, in_digits
 from striate.inspection.patches import Rule, by, has_view, patch_under, reach_of, view
-from striate.inspection.record import LISTED, modules_named
+from striate.inspection.record import listed, modules_named
 from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.networks import contract
 from striate.networks.graph import Graph, Node
@@ -239,11 +239,6 @@ def _explained(network: nn.Module, layer: str) -> tuple[str, nn.Module]:
     )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names in a row, the first of them where they are many."""
-    return ", ".join([*names[:LISTED], *(["…"] if len(names) > LISTED else [])])
-
-
 def single(subject: Subject) -> Subject:
     """Return a subject that has one picture.
 
@@ -413,7 +408,7 @@ def _axes(shape: Shape) -> tuple[str, ...]:
 
 def written(value: float) -> str:
     """Return a number with four digits."""
-    return f"{value:.4g}".replace("-", "−")
+    return in_digits(value, 4)
 
 
 def added(terms: Sequence[str]) -> str:

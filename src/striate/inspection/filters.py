@@ -261,8 +261,8 @@ def _active(subject: Subject, path: str) -> Tensor | None:
         return None
     seen: list[Tensor] = []
     for start in range(0, len(subject.images), PICTURES_AT_ONCE):
-        part = Subject(subject.network, subject.spec, subject.images[start : start + PICTURES_AT_ONCE], None, ())
-        maps = record(subject.network, part.inputs, [last]).activations[last]
+        inputs = subject.prepare(subject.images[start : start + PICTURES_AT_ONCE])
+        maps = record(subject.network, inputs, [last]).activations[last]
         seen.append((maps > 0).flatten(2).any(2) if maps.ndim > 2 else maps > 0)  # (n, F)
     return torch.cat(seen).double().mean(0).cpu()
 

@@ -22,18 +22,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from striate.core.errors import DataError, NetworkError
+from striate.core.errors import DataError
 from striate.data.augment import Border, blur, warp
 from striate.data.imageset import Split
 from striate.data.keyed import keyed_generator
-from striate.data.preprocess import normalise
 from striate.drawing.curves import Curve, Plane, draw_curves
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
 from striate.drawing.svg import Drawing
 from striate.evaluation.metrics import wilson_interval
 from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.networks import contract
-from striate.prediction.predictor import Classifier
+from striate.prediction.predictor import Classifier, check_finite, probabilities_of
 
 Kind = Literal["shift", "rotation", "scale", "blur"]
 
@@ -358,7 +357,7 @@ def _head_of(subject: Subject) -> tuple[str, nn.Module | None]:
     hooks = [module.register_forward_pre_hook(_noting(ran, path)) for path, module in layers.items()]
     try:
         with contract.evaluating(subject.network), torch.no_grad():
-            subject.network(subject.inputs[:1])
+            subject.network(subject.prepare(subject.images[:1]))
     finally:
         for hook in hooks:
             hook.remove()
@@ -386,20 +385,16 @@ def _seeing_inputs(head: nn.Module | None) -> Iterator[list[Tensor]]:
 def _run(subject: Subject, head: nn.Module | None, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the probabilities (N, K) and the features (N, F) of pictures (N, C, H, W) uint8, float64 on the CPU."""
     logits, features = [], []
-    dtype = subject.inputs.dtype
     with contract.evaluating(subject.network), torch.no_grad(), _seeing_inputs(head) as seen:
         for start in range(0, len(images), AT_ONCE):
             part = images[start : start + AT_ONCE]
-            logits.append(subject.network(normalise(part, subject.spec.input).to(subject.device, dtype)).double().cpu())
+            logits.append(subject.network(subject.prepare(part)).double().cpu())
             given = seen[-1].double().cpu() if seen else logits[-1]
             given = given.mean(tuple(range(2, given.ndim))) if given.ndim > 2 else given  # (N, F)
             features.append(given.reshape(len(part), -1))
             seen.clear()
-    scores = torch.cat(logits) / subject.spec.task.temperature
-    if not scores.isfinite().all():
-        raise NetworkError("The network's answers are not finite numbers: its weights are of no use. Train it again.")
-    single = subject.spec.task.labels == "single"
-    return scores.softmax(1) if single else scores.sigmoid(), torch.cat(features)
+    check_finite(torch.cat(logits))
+    return probabilities_of(torch.cat(logits), subject.spec.task), torch.cat(features)
 
 
 def _pairs(subject: Subject, head: nn.Module | None, most: int, border: Border, seed: int) -> Tensor:

@@ -16,7 +16,7 @@ from striate.core.errors import DataError, NetworkError, suggest
 from striate.core.spec import Spec
 from striate.drawing.colours import Scale
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
-from striate.inspection.record import modules_named
+from striate.inspection.record import listed, modules_named
 from striate.inspection.subject import Pictures, subject_of
 from striate.networks import contract
 from striate.prediction.predictor import Classifier
@@ -91,7 +91,9 @@ class FeatureMaps:
         """
         names = [layer.name for layer in self.layers]
         if name not in names:
-            raise NetworkError(f"There are no maps of a layer {name!r}.{suggest(name, names)} {_listed(names)}")
+            raise NetworkError(
+                f"There are no maps of a layer {name!r}.{suggest(name, names)} There are {listed(names)}."
+            )
         return self.layers[names.index(name)]
 
     def draw(self, picture: int = 0, most: int = 16) -> Sheet:
@@ -236,10 +238,6 @@ def _check_found(network: nn.Module, wanted: Sequence[str], layers: Sequence[Lay
         if all(name != layer.name for layer in layers):
             modules_named(network, [name])  # refuses what does not exist
             raise NetworkError(f"The layer {name!r} returned no tensor: the network does not use it when it answers.")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"There are {', '.join([*names[:12], *(['…'] if len(names) > 12 else [])])}."
 
 
 class _Seen:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
@@ -187,7 +187,7 @@ def _gradients(
     subject: Subject, layers: dict[str, nn.Module], unit: tuple[int, int] | None
 ) -> dict[str, tuple[tuple[int, int], tuple[int, int], Tensor]]:
     """Return name → place, size of the map and effective field (H, W), of the layers that have places."""
-    inputs = replace(subject, images=subject.images[:PICTURES]).inputs
+    inputs = subject.prepare(subject.images[:PICTURES])
     inputs = inputs.repeat(-(-DRAWS // len(inputs)), 1, 1, 1)
     asked: dict[str, tuple[tuple[int, int], tuple[int, int], Tensor]] = {}
     generator = torch.Generator().manual_seed(0)

@@ -97,13 +97,17 @@ def modules_named(network: nn.Module, where: Sequence[str] | None = None) -> dic
     found: dict[str, nn.Module] = {}
     for name in [where] if isinstance(where, str) else where:
         if name not in known:
-            listed = list(stages) if len(stages) <= LISTED else [*list(stages)[:LISTED], "…"]
             raise NetworkError(
-                f"The network has no layer {name!r}.{suggest(name, known)} Its stages are {', '.join(listed)}; "
+                f"The network has no layer {name!r}.{suggest(name, known)} Its stages are {listed(list(stages))}; "
                 "paths of modules, as `striate summary` lists them, are names too."
             )
         found[name] = known[name]
     return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names in a row, the first of them where they are many."""
+    return ", ".join([*names[:LISTED], *(["…"] if len(names) > LISTED else [])])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from striate.core.errors import DataError, NetworkError
+from striate.core.errors import DataError, NetworkError, suggest
 from striate.core.spec import Spec
 from striate.data.imageset import Split
 from striate.data.preprocess import normalise
@@ -49,10 +49,18 @@ class Subject:
         return next(self.network.parameters(), torch.empty(0)).device
 
     @cached_property
+    def dtype(self) -> torch.dtype:
+        """Of the network's weights."""
+        return next(self.network.parameters(), torch.empty(0)).dtype
+
+    @cached_property
     def inputs(self) -> Tensor:
         """What the network is given: (N, C, H, W) float, normalised, on its device and of its type."""
-        dtype = next(self.network.parameters(), torch.empty(0)).dtype
-        return normalise(self.images, self.spec.input).to(self.device, dtype)
+        return self.prepare(self.images)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return other pictures, or some of these, (N, C, H, W) uint8, as `inputs`."""
+        return normalise(images, self.spec.input).to(self.device, self.dtype)
 
     @cached_property
     def graph(self) -> Graph:
@@ -81,14 +89,11 @@ class Subject:
         if target is None:
             return self.logits.argmax(1)
         if isinstance(target, str | int):
-            return torch.full((len(self.images),), self._class(target), device=self.device)
+            return torch.full((len(self.images),), class_number(self.spec, target), device=self.device)
         wanted = target.tolist() if isinstance(target, Tensor) else list(target)
         if len(wanted) != len(self.images):
             raise DataError(f"There must be one class for each of the {len(self.images)} pictures, got {len(wanted)}.")
-        return torch.tensor([self._class(one) for one in wanted], device=self.device)
-
-    def _class(self, target: int | str) -> int:
-        return class_number(self.spec, target)
+        return torch.tensor([class_number(self.spec, one) for one in wanted], device=self.device)
 
 
 def class_number(spec: Spec, target: int | str) -> int:
@@ -97,8 +102,6 @@ def class_number(spec: Spec, target: int | str) -> int:
     Raises:
         DataError: there is none of this name or number.
     """
-    from striate.core.errors import suggest
-
     names = spec.task.class_names
     if isinstance(target, str):
         if target in names:

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from striate.core.errors import DataError, NetworkError, suggest
 from striate.drawing.curves import Curve, Plane, draw_curves
+from striate.drawing.grid import in_digits
 from striate.drawing.svg import Drawing
-from striate.inspection.arithmetic import added, listed, single, written
+from striate.inspection.arithmetic import added, single, written
 from striate.inspection.patches import by
+from striate.inspection.record import listed
 from striate.inspection.subject import Pictures, class_number, subject_of
 from striate.prediction.predictor import Classifier
 
@@ -209,4 +211,4 @@ def _moves(gradient: float) -> str:
 
 
 def _precisely(value: float) -> str:
-    return f"{value:.6g}".replace("-", "−")
+    return in_digits(value, 6)

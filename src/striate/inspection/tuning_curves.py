@@ -203,7 +203,7 @@ def orientation_tuning(network: nn.Module | Classifier, pictures: Pictures | Non
     def answers(pixels: Tensor) -> Tensor:
         """(…, h, w) bytes under the unit's window → (…, U)."""
         linear = pixels.flatten(-2).double() @ grey.flatten(1).T + constant
-        flat = linear.reshape(-1, len(kernels)).to(subject.device, subject.inputs.dtype)
+        flat = linear.reshape(-1, len(kernels)).to(subject.device, subject.dtype)
         flat = flat if isinstance(layer, nn.Linear) else flat[:, :, None, None]
         with contract.evaluating(subject.network), torch.no_grad():
             for _, step in following:

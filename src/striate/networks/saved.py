@@ -120,10 +120,9 @@ def load(path: str | Path, network: nn.Module | None = None) -> SavedNetwork:
     metadata, tensors = read_tensors(path)
     header = _read_header(path, metadata)
     tensors = with_aliases(path, tensors, header.aliases)
-    if network is None:
-        _check_fits(path, on_meta(header.blueprint, header.spec), tensors)  # before any memory is taken
-        network = construct(header.blueprint, header.spec)
-    _check_fits(path, network, tensors)
+    # What the file says of its network is tried without memory first.
+    _check_fits(path, on_meta(header.blueprint, header.spec) if network is None else network, tensors)
+    network = construct(header.blueprint, header.spec) if network is None else network
     network.load_state_dict(tensors)
     contract.remember_spec(network, header.spec)
     return SavedNetwork(network.eval(), header)

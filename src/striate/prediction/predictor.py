@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from striate.core.errors import DataError, NetworkError
 from striate.core.machine import Execution
-from striate.core.spec import InputSpec, Spec
+from striate.core.spec import InputSpec, Spec, TaskSpec
 from striate.data.decode import decode_picture, pixels_of, read_pictures
 from striate.data.preprocess import normalise, resize_to_uint8
 from striate.networks import contract, saved
@@ -99,12 +99,9 @@ class Classifier:
                 f"images must be uint8 of shape (N, {', '.join(map(str, self.spec.input.shape))}), "
                 f"got {images.dtype} of shape {tuple(images.shape)}."
             )
-        logits = compute_logits(self.network, images, self.spec.input) / self.spec.task.temperature
-        if not logits.isfinite().all():
-            raise NetworkError(
-                "The network's answers are not finite numbers: its weights are of no use. Train it again."
-            )
-        return logits.softmax(1) if self.spec.task.labels == "single" else logits.sigmoid()
+        logits = compute_logits(self.network, images, self.spec.input)
+        check_finite(logits)
+        return probabilities_of(logits, self.spec.task)
 
     def _in_words(self, probabilities: Tensor, top: int) -> Prediction:
         best = probabilities.topk(min(top, len(probabilities)))
@@ -147,6 +144,22 @@ def compute_logits(network: nn.Module, images: Tensor, spec: InputSpec, executio
             with execution.autocast():
                 logits.append(network(pictures).float().cpu())
     return torch.cat(logits)
+
+
+def probabilities_of(logits: Tensor, task: TaskSpec) -> Tensor:
+    """Return what logits (N, K) mean: the probability of each class, of the same type."""
+    logits = logits / task.temperature
+    return logits.softmax(1) if task.labels == "single" else logits.sigmoid()
+
+
+def check_finite(logits: Tensor) -> None:
+    """Refuse answers that are no numbers.
+
+    Raises:
+        NetworkError: some of them are not finite.
+    """
+    if not logits.isfinite().all():
+        raise NetworkError("The network's answers are not finite numbers: its weights are of no use. Train it again.")
 
 
 def as_images(pictures: Sequence[Picture], spec: InputSpec) -> Tensor:

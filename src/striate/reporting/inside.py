@@ -12,7 +12,6 @@ from striate.inspection.maps import feature_maps
 from striate.inspection.saliency.maps import saliency as explain_answers
 from striate.inspection.tuning_curves import orientation_tuning
 from striate.networks.contract import stages_of
-from striate.networks.geometry import geometry
 from striate.reporting.material import SAMPLE, Material
 
 PASSES_OF_INVARIANCE, PASSES_OF_CHECK = 42, 220  # forward passes for each picture
@@ -39,7 +38,7 @@ def maps(material: Material) -> Sequence[Content]:
 def saliency(material: Material) -> Sequence[Content]:
     """What a right and a wrong answer rest on."""
     shown = {"a right answer": material.right, "a wrong answer": material.wrong}
-    cheap = PASSES_OF_CHECK * len(shown) * _multiply_adds(material) <= WORK_OF_CHECK
+    cheap = PASSES_OF_CHECK * len(shown) * material.multiply_adds <= WORK_OF_CHECK
     content: list[Content] = []
     for words, picture in shown.items():
         if picture is None:
@@ -67,14 +66,10 @@ def tuning(material: Material) -> Sequence[Content]:
 
 def invariance(material: Material) -> Sequence[Content]:
     """How the answers change as pictures are shifted, rotated, scaled and blurred."""
-    affordable = int(WORK_OF_INVARIANCE / (PASSES_OF_INVARIANCE * max(1, _multiply_adds(material))))
+    affordable = int(WORK_OF_INVARIANCE / (PASSES_OF_INVARIANCE * max(1, material.multiply_adds)))
     count = max(FEWEST, min(SAMPLE, affordable))
     found = measure_invariance(material.classifier, material.sample, count=count)
     return [
         Figure(found.draw(), f"How the answers change as {len(found.images)} pictures are changed: {found}"),
         Figure(found.draw_pictures(), "One picture under each change, with the answers."),
     ]
-
-
-def _multiply_adds(material: Material) -> int:
-    return geometry(material.network, material.spec).multiply_adds

@@ -19,6 +19,7 @@ from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
 from striate.evaluation.predictions import Predictions, predictions_of, read_predictions
 from striate.networks import saved
+from striate.networks.geometry import geometry
 from striate.prediction.predictor import Classifier
 from striate.training import checkpoint
 from striate.training.run import CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, Run
@@ -52,6 +53,11 @@ class Material:
     def classifier(self) -> Classifier:
         """The network with its Spec."""
         return Classifier(self.network, self.spec)
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Of the network, for one picture."""
+        return geometry(self.network, self.spec).multiply_adds
 
     @cached_property
     def trained(self) -> checkpoint.CheckpointHeader | None:

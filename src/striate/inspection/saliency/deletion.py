@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from striate.core.spec import TaskSpec
 from striate.inspection.saliency.registry import logits_in_parts
+from striate.prediction.predictor import probabilities_of
 
 STEPS = 10  # from the whole picture to nothing
 RANDOM_MAPS = 10  # beside each map
@@ -100,8 +101,7 @@ def _scores(
 
 
 def _probability(network: nn.Module, inputs: Tensor, target: int, task: TaskSpec) -> Tensor:
-    logits = logits_in_parts(network, inputs).double() / task.temperature
-    return (logits.softmax(1) if task.labels == "single" else logits.sigmoid())[:, target].cpu()
+    return probabilities_of(logits_in_parts(network, inputs).double(), task)[:, target].cpu()
 
 
 def _order(map_: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import PurePath
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from striate.core.errors import NetworkError
@@ -27,7 +26,7 @@ from striate.inspection.saliency.grad_cam import Layer, find_layer, grad_cam
 from striate.inspection.saliency.registry import METHODS, Explain
 from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.networks import contract
-from striate.prediction.predictor import Classifier
+from striate.prediction.predictor import Classifier, probabilities_of
 
 DRAWN = 16  # pictures on one sheet
 SIDE = 256  # px of a tile
@@ -185,7 +184,7 @@ def saliency(
         images=subject.images,
         origins=subject.origins,
         targets=targets.cpu(),
-        probability=_probability(subject, targets),
+        probability=probabilities_of(subject.logits, subject.spec.task).gather(1, targets[:, None])[:, 0].cpu(),
         class_names=subject.spec.task.class_names,
         layer=place,
         gap=None if missed is None else missed.cpu(),
@@ -206,10 +205,3 @@ def _chosen(subject: Subject, method: str | None, layer: str | None) -> tuple[st
             raise
         return "gradient", METHODS.get("gradient").explain, None
     return "grad_cam", partial(grad_cam, layer=place), place
-
-
-def _probability(subject: Subject, targets: Tensor) -> Tensor:
-    """Return the probability of the class that is asked about: (N,)."""
-    logits = subject.logits / subject.spec.task.temperature
-    probabilities = logits.softmax(1) if subject.spec.task.labels == "single" else logits.sigmoid()
-    return torch.gather(probabilities, 1, targets[:, None])[:, 0].cpu()

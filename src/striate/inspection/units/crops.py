@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from striate.core.errors import NetworkError
 from striate.core.spec import InputSpec
+from striate.drawing.grid import in_digits
 from striate.inspection.units.site import Site
 from striate.networks.geometry import Geometry
 
@@ -117,9 +118,4 @@ def described(values: Tensor) -> str:
     """Return the range of a unit's values in words, from the largest."""
     if float(values[0]) == 0:
         return "answers to none"
-    return f"{in_digits(values[0])} to {in_digits(values[-1])}"
-
-
-def in_digits(value: Tensor | float) -> str:
-    """Return a number in three digits."""
-    return f"{float(value):.3g}".replace("-", "−")
+    return f"{in_digits(float(values[0]))} to {in_digits(float(values[-1]))}"

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec
-from striate.drawing.grid import Group, Sheet, Tile, draw_grid
+from striate.drawing.grid import Group, Sheet, Tile, draw_grid, in_digits
 from striate.inspection.backward import Rectified
 from striate.inspection.subject import Pictures, Subject, subject_of
-from striate.inspection.units.crops import Window, frame, in_digits, window_of
+from striate.inspection.units.crops import Window, frame, window_of
 from striate.inspection.units.site import Site, respond, sent_back, unit_of
 from striate.networks.geometry import Geometry
 from striate.prediction.predictor import Classifier
@@ -100,7 +100,6 @@ def maximise(
 def ascend(subject: Subject, site: Site, channel: int, *, steps: int, contrast: float, seed: int) -> Maximum:
     """See `maximise`."""
     network, spec = subject.network, subject.spec.input
-    parameter = next(network.parameters(), torch.empty(0))
     centre = tuple(side // 2 for side in site.sides)
     window = window_of(Geometry(subject.graph), site, centre, spec)
     top, bottom, left, right = window
@@ -117,7 +116,7 @@ def ascend(subject: Subject, site: Site, channel: int, *, steps: int, contrast: 
 
     def value(pixels: Tensor) -> Tensor:
         mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (spec.mean, spec.std))
-        inputs = ((pixels - mean) / std)[None].to(parameter.device, parameter.dtype)
+        inputs = ((pixels - mean) / std)[None].to(subject.device, subject.dtype)
         return respond(network, site, inputs, lambda output: output[(0, channel, *centre)])
 
     history = torch.empty(steps)

@@ -152,8 +152,7 @@ def _seen(subject: Subject, layers: Mapping[str, nn.Module]) -> tuple[dict[str, 
         shapes[name] = tuple(output.shape)
         uses[name] += 1
 
-    parameter = next(subject.network.parameters(), torch.empty(0))
-    picture = torch.zeros(1, *subject.spec.input.shape, device=parameter.device, dtype=parameter.dtype)
+    picture = torch.zeros(1, *subject.spec.input.shape, device=subject.device, dtype=subject.dtype)
     with contract.evaluating(subject.network), watching(layers, see), torch.no_grad():
         subject.network(picture)
     return shapes, uses

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from striate.core.errors import DataError, NetworkError
-from striate.data.preprocess import normalise
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
 from striate.inspection.record import watching
 from striate.inspection.subject import Pictures, Subject, subject_of
@@ -117,7 +116,11 @@ def top_pictures(
     if most < 1:
         raise DataError(f"most must be at least 1, got {most}.")
     subject = subject_of(network, pictures)
-    sites = sites_of(subject, where)
+    return search(subject, sites_of(subject, where), most)
+
+
+def search(subject: Subject, sites: Mapping[str, Site], most: int = MOST) -> TopPictures:
+    """Find the pictures that excite each unit of some layers most. See `top_pictures`."""
     best = {name: _nothing(site.units, subject.device) for name, site in sites.items()}
     latest: dict[str, _Running] = {}
     start = 0
@@ -126,11 +129,9 @@ def top_pictures(
         latest[name] = _merged(best[name], output, start, most, sites[name])
 
     layers = {name: site.watched for name, site in sites.items()}
-    dtype = next(subject.network.parameters(), torch.empty(0)).dtype
     with contract.evaluating(subject.network), watching(layers, see), torch.inference_mode():
         for start in range(0, len(subject.images), PICTURES_AT_ONCE):
-            shown = normalise(subject.images[start : start + PICTURES_AT_ONCE], subject.spec.input)
-            subject.network(shown.to(subject.device, dtype))
+            subject.network(subject.prepare(subject.images[start : start + PICTURES_AT_ONCE]))
             best.update(latest)  # only now: of a layer that is used several times, the last time counts
     return TopPictures(subject, sites, {name: _finished(best[name], site) for name, site in sites.items()})
 

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from striate.core.errors import DataError
-from striate.data.preprocess import normalise
 from striate.drawing.colours import Scale
-from striate.drawing.grid import Group, Sheet, Tile, draw_grid
+from striate.drawing.grid import Group, Sheet, Tile, draw_grid, in_digits
 from striate.inspection.backward import Rectified, Rule
 from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.inspection.units.crops import (
@@ -30,13 +29,12 @@ from striate.inspection.units.crops import (
     cut,
     described,
     frame,
-    in_digits,
     mosaic,
     unknown,
 )
 from striate.inspection.units.maximise import CONTRAST, STEPS, Maximum, ascend, mean_of
 from striate.inspection.units.site import Site, respond, sent_back, unit_of
-from striate.inspection.units.top import TopPictures, top_pictures
+from striate.inspection.units.top import TopPictures, search, top_pictures
 from striate.networks.geometry import Geometry
 from striate.prediction.predictor import Classifier
 
@@ -167,9 +165,9 @@ def view_unit(
         DataError: no picture.
         NetworkError: there is no such unit, or no gradient comes back from it.
     """
-    site, channel = unit_of(subject_of(network, pictures), unit)  # what is wrong is said before the pass
-    top = top_pictures(network, pictures, site.name)
-    return _view(top, site, channel, steps, seed)
+    subject = subject_of(network, pictures)
+    site, channel = unit_of(subject, unit)  # what is wrong is said before the pass
+    return _view(search(subject, {site.name: site}), site, channel, steps, seed)
 
 
 def view_layer(
@@ -228,8 +226,7 @@ def _view(top: TopPictures, site: Site, channel: int, steps: int, seed: int) -> 
 
 def _sent_back(subject: Subject, site: Site, channel: int, images: Tensor, positions: Tensor, rule: Rule) -> Tensor:
     """Return what comes back to normalised pictures (n, C, H, W) from one place of a unit's map for each."""
-    parameter = next(subject.network.parameters(), torch.empty(0))
-    inputs = normalise(images, subject.spec.input).to(parameter.device, parameter.dtype).requires_grad_()
+    inputs = subject.prepare(images).requires_grad_()
     rows = torch.arange(len(images))
     places = [rows, torch.full_like(rows, channel), *(positions.unbind(1) if site.sides else ())]
     with torch.enable_grad(), Rectified(rule):
