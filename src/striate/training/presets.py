@@ -36,7 +36,7 @@ _PRESETS: dict[str, Preset] = {
     "mnist": Preset("speednet_small", _SHORT.changed(learn_from="train+val")),
     "fashion_mnist": Preset(
         "speednet_small(widths=(64,128,128))",
-        _SHORT.changed(epochs=8, flip="alternating", shift=1, learn_from="train+val"),
+        _SHORT.changed(epochs=7.5, flip="alternating", shift=1, learn_from="train+val"),
     ),
 }
 
