@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import striate as st
-from striate.data.augment import warp
+from striate.data.augment.warp import warp
 from striate.inspection.equivariance import equivariance
 from tests.inspection import subjects
 

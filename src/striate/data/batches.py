@@ -21,8 +21,8 @@ class Batch:
     """Some pictures of a split.
 
     Args:
-        images: (B, C, H, W) uint8.
-        labels: (B,) int64.
+        images: (B, C, h, w) uint8; larger than the network's H and W where the split is stored larger.
+        labels: (B,) int64, or (B, K) uint8 where a picture may have several classes.
         index: (B,) int64, the position of each in its split.
     """
 
@@ -54,7 +54,8 @@ def epoch_batches(
         epoch, seed: the order is a permutation keyed by the two; the global generator is not touched.
         shuffle: False for the order of the split.
         start_batch: the first batch to yield, for resuming in the middle: the others stay what they were.
-        size: (height, width) in pixels to resize each batch to, for phases at a lower resolution.
+        size: (height, width) in pixels instead of the network's, for phases at another resolution; what is stored
+            larger stays larger by as much.
 
     Raises:
         DataError: ``batch_size`` is not positive.
@@ -62,12 +63,15 @@ def epoch_batches(
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}.")
     order = epoch_order(len(split), epoch=epoch, seed=seed) if shuffle else torch.arange(len(split))
+    pictures = split.images if split.stored is None else split.stored
     resized = None
     if size is not None:
-        resized = split.spec.input.model_copy(update={"height": size[0], "width": size[1]})
+        height = round(size[0] * pictures.shape[2] / split.spec.input.height)
+        width = round(size[1] * pictures.shape[3] / split.spec.input.width)
+        resized = split.spec.input.model_copy(update={"height": height, "width": width})
     for number in range(start_batch, batch_count(len(split), batch_size, drop_last)):
         index = order[number * batch_size : (number + 1) * batch_size]
-        images = split.images.index_select(0, index)
+        images = pictures.index_select(0, index)
         if resized is not None:
             images = resize_to_uint8(images, resized)
         yield Batch(images, split.labels.index_select(0, index), index)

@@ -64,10 +64,12 @@ class Split:
 
     Args:
         images: (N, C, H, W) uint8.
-        labels: (N,) int64, each from 0 to K − 1.
-        spec: says C, H, W and the K class names.
+        labels: (N,) int64, each from 0 to K − 1; (N, K) uint8 of 0 and 1 where a picture may have several classes.
+        spec: says C, H, W, the K class names, and which of the two the labels are.
         origins: N names (a file, or ``train[12]``), so that every later finding can name the picture.
         groups: (N,) int64; pictures of one group (a person, a scene) belong in one split. None where unknown.
+        stored: (N, C, H', W') uint8, the same pictures larger, which training cuts its crops from. None where there
+            are no such.
 
     Raises:
         DataError: shapes, types or the range of the labels do not agree.
@@ -78,6 +80,7 @@ class Split:
     spec: Spec
     origins: Sequence[str]
     groups: Tensor | None = None
+    stored: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -88,17 +91,36 @@ class Split:
                 f"got {tuple(self.images.shape[1:])}."
             )
         count = len(self.images)
-        if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
-            raise DataError(f"labels must be int64 of shape ({count},), got {_described(self.labels)}.")
         if len(self.origins) != count:
             raise DataError(f"origins must be {count} names, one per image, got {len(self.origins)}.")
         if self.groups is not None and self.groups.shape != (count,):
             raise DataError(f"groups must have shape ({count},), got {tuple(self.groups.shape)}.")
-        self._check_label_range()
+        self._check_stored()
+        self._check_labels()
 
-    def _check_label_range(self) -> None:
-        classes = self.spec.task.classes
-        if len(self.labels) == 0:
+    def _check_stored(self) -> None:
+        if self.stored is None:
+            return
+        channels, height, width = self.spec.input.shape
+        count, *shape = self.stored.shape
+        if self.stored.dtype != torch.uint8 or len(shape) != 3 or count != len(self) or shape[0] != channels:
+            raise DataError(
+                f"stored must be uint8 of shape ({len(self)}, {channels}, h, w), got {_described(self.stored)}."
+            )
+        if shape[1] < height or shape[2] < width:
+            raise DataError(f"stored must be at least {height}×{width}, got {shape[1]}×{shape[2]}.")
+
+    def _check_labels(self) -> None:
+        count, classes = len(self), self.spec.task.classes
+        if self.spec.task.labels == "multi":
+            if self.labels.dtype != torch.uint8 or self.labels.shape != (count, classes):
+                raise DataError(f"labels must be uint8 of shape ({count}, {classes}), got {_described(self.labels)}.")
+            if count and int(self.labels.max()) > 1:
+                raise DataError(f"labels of several classes must be 0 or 1, got {int(self.labels.max())}.")
+            return
+        if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
+            raise DataError(f"labels must be int64 of shape ({count},), got {_described(self.labels)}.")
+        if count == 0:
             return
         low, high = self.labels.aminmax()
         if int(low) < 0 or int(high) >= classes:
@@ -117,6 +139,7 @@ class Split:
             spec=self.spec,
             origins=_select(self.origins, index),
             groups=None if self.groups is None else self.groups[index],
+            stored=None if self.stored is None else self.stored[index],
         )
 
     def __iter__(self) -> Iterator[Split]:

@@ -16,7 +16,8 @@ from striate.data.assemble import from_tensors
 from striate.data.imageset import ImageSet
 from striate.data.sources.arrays import Pair, read_arrays
 from striate.data.sources.builtin import BUILTIN
-from striate.data.sources.folder import check_name, read_folder
+from striate.data.sources.folder import check_name, list_folder
+from striate.data.sources.listing import read_listing
 
 _LOGGER = logging.getLogger(__name__)
 _ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -36,6 +37,7 @@ def load_data(
     class_names: Sequence[str] | None = None,
     resize: Resize | None = None,
     like: InputSpec | Mapping[str, Any] | None = None,
+    stored_size: float = 1.0,
 ) -> ImageSet:
     """Return pictures as an ImageSet: uint8 tensors of one size with labels, in train, val and test.
 
@@ -57,6 +59,7 @@ def load_data(
         resize: ``crop`` (where None), ``stretch`` or ``pad``, where proportions differ.
         like: ``spec.input`` of a network, or a dict of its fields: read the pictures as that network takes
             them. Instead of size, channels and resize; its mean and std are kept and not measured.
+        stored_size: keep training pictures from files this many times as large besides, for crops to be cut from.
 
     Raises:
         DataError: no such data, or data that cannot be used; one sentence says which and what to do.
@@ -64,7 +67,7 @@ def load_data(
     """
     size = (size, size) if isinstance(size, int) else size
     request: dict[str, Any] = {"size": size, "channels": channels, "resize": resize}
-    again = {**request, "seed": seed}
+    again = {**request, "seed": seed, "stored_size": stored_size}
     if like is not None:
         _check_alone(request)
         like = InputSpec.model_validate(like)
@@ -83,7 +86,8 @@ def load_data(
     path = Path(data)
     check_name(path.resolve())
     origin = {"data": str(path.resolve()), "class_names": class_names and list(class_names), **again}
-    return read_folder(_folder_of(path), name=_stem(path), class_names=class_names, origin=origin, **options)
+    listing = list_folder(_folder_of(path), class_names)
+    return read_listing(listing, name=_stem(path), stored_size=stored_size, origin=origin, **options)
 
 
 def _builtin_name(data: str | Path) -> str | None:

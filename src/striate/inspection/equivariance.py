@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.core.errors import NetworkError
-from striate.data.augment import warp
+from striate.data.augment.warp import warp
 from striate.drawing.curves import COLOURS, Curve, Plane, draw_curves
 from striate.drawing.svg import Drawing
 from striate.inspection.record import modules_named, record

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from striate.core.errors import DataError
-from striate.data.augment import Border, blur, warp
+from striate.data.augment.warp import Border, blur, warp
 from striate.data.imageset import Split
 from striate.data.keyed import keyed_generator
 from striate.drawing.curves import Curve, Plane, draw_curves

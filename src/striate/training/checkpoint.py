@@ -118,7 +118,7 @@ def restore(run: Run, updater: Updater, average: WeightAverage | None) -> None:
         _load(average.network, _under("average.", tensors), run.folder)
     run.step, run.train_seconds, run.history = header.step, header.train_seconds, header.history
     run.stop_reason = run.stop_reason or header.stop_reason  # Ctrl-C may have come first
-    run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], int(header.tally["correct"]))
+    run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], header.tally["correct"])
     if header.best is not None:
         epoch, accuracy, loss = int(header.best["epoch"]), header.best["accuracy"], header.best["loss"]
         run.best = Best(epoch, accuracy, loss, _under("best.", tensors))

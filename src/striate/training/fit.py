@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from striate.core import machine
 from striate.core.errors import NetworkError, RecipeError, TrainingError
 from striate.core.machine import Execution
-from striate.data.augment import augment
+from striate.data.augment.augment import augment, mix
 from striate.data.batches import batch_count, epoch_batches
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator, keyed_seed
@@ -31,7 +31,7 @@ from striate.prediction.predictor import compute_logits
 from striate.training import checkpoint
 from striate.training.average import WeightAverage
 from striate.training.events import Observer
-from striate.training.losses import compute_loss, main_logits
+from striate.training.losses import compute_loss, count_correct, main_logits
 from striate.training.observers import default_observers
 from striate.training.optim import Updater, check_stage_names
 from striate.training.recipe import Recipe
@@ -122,11 +122,11 @@ def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer
 
     for epoch, phase_number in _epochs_left(run):
         updater.begin(run.recipe.plan[phase_number])
-        for pictures, labels in _batches_left(run, learned, epoch, phase_number, execution):
+        for pictures, targets in _batches_left(run, learned, epoch, phase_number, execution):
             machine.seed_draws(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
             with execution.autocast():
                 outputs = run.network(pictures)
-            loss = compute_loss(outputs, labels, run.network, run.recipe)
+            loss = compute_loss(outputs, targets, run.network, run.recipe)
             run.loss = _finite(loss.item(), "loss", run)
             loss.backward()  # type: ignore[no-untyped-call]
             run.learning_rate = run.recipe.learning_rate * learning_rate_factor(run.recipe, run.step, run.total_steps)
@@ -134,7 +134,7 @@ def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer
             run.step += 1
             if average is not None:
                 average.update(run.network, run.step)
-            run.tally.add(len(labels), run.loss, int((main_logits(outputs).argmax(1) == labels).sum()))
+            run.tally.add(len(targets), run.loss, count_correct(main_logits(outputs), targets))
             run.train_seconds = time.perf_counter() - start
             _tell(observers, "on_batch_end", run)
             if run.stop_reason:
@@ -237,8 +237,10 @@ def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:
 def _batches_left(
     run: Run, learned: Split, epoch: int, phase_number: int, execution: Execution
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the pictures (B, C, H, W), augmented and normalised, and the labels (B,) of what is left of an epoch."""
-    recipe, resolution = run.recipe, run.recipe.plan[phase_number].resolution
+    """Yield the pictures (B, C, H, W), augmented and normalised, and their targets, of what is left of an epoch."""
+    recipe, resolution, device = run.recipe, run.recipe.plan[phase_number].resolution, machine.device()
+    size = (resolution, resolution) if resolution else (run.spec.input.height, run.spec.input.width)
+    keys = {"epoch": epoch, "seed": recipe.seed}
     batches = epoch_batches(
         learned,
         recipe.batch_size,
@@ -246,14 +248,13 @@ def _batches_left(
         seed=recipe.seed,
         drop_last=run.train_pictures >= recipe.batch_size,
         start_batch=run.step - epoch * run.steps_per_epoch,
-        size=(resolution, resolution) if resolution else None,
+        size=size if resolution else None,
     )
     for batch in itertools.islice(batches, run.total_steps - run.step):
-        pictures = augment(
-            batch.images, batch.index, epoch=epoch, seed=recipe.seed, flip=recipe.flip, shift=recipe.shift
-        )
-        pictures = execution.arrange(normalise(pictures, run.spec.input))
-        yield pictures, batch.labels.to(pictures.device, non_blocking=True)
+        images, labels, index = (one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index))
+        images = augment(images, index, recipe, size=size, **keys)
+        pictures = execution.arrange(normalise(images, run.spec.input))
+        yield mix(pictures, labels, index, recipe, classes=run.spec.task.classes, **keys)
 
 
 def _end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution) -> None:

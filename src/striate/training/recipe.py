@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from striate.core import files
 from striate.core.errors import FileError, RecipeError, suggest
 from striate.core.machine import MemoryFormat, Precision
-from striate.data.augment import Flip
+from striate.data.augment.policy import Augmentation
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -39,7 +39,7 @@ class Phase(BaseModel):
     learning_rates: dict[str, Rate] = {}
 
 
-class Recipe(BaseModel):
+class Recipe(Augmentation):
     """Every hyper-parameter of a run. Frozen; `changed` returns another one.
 
     The command line's flags are made from these fields; ``Parameter`` adds their other names.
@@ -47,8 +47,6 @@ class Recipe(BaseModel):
     ``None`` for precision, memory format and threads means: measure, and take the fastest here. A run writes the
     resolved recipe to ``recipe.toml``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Epochs = Field(10, description="Passes over the training pictures; 1.5 ends in the middle of the second.")
     batch_size: Annotated[Positive, Parameter(alias="-b")] = Field(128, description="Pictures per step.")
@@ -77,8 +75,9 @@ class Recipe(BaseModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Part of the target that is spread over all classes."
     )
-    flip: Flip = Field("none", description="Mirror pictures left to right: by chance, or in every other epoch.")
-    shift: Annotated[int, Field(ge=0)] = Field(0, description="Most pixels that a picture is moved by.")
+    stored_size: Annotated[float, Field(ge=1, le=4)] = Field(
+        1.0, description="Training pictures from files are kept this many times as large, and crops are cut from them."
+    )
     average: Literal["none", "ema"] = Field("none", description="Average the weights over steps, and use the average.")
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="Part of the average that each step keeps."

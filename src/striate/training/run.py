@@ -30,9 +30,9 @@ class Tally:
 
     pictures: int = 0
     loss: float = 0.0
-    correct: int = 0
+    correct: float = 0.0
 
-    def add(self, pictures: int, mean_loss: float, correct: int) -> None:
+    def add(self, pictures: int, mean_loss: float, correct: float) -> None:
         """Count one batch."""
         self.pictures += pictures
         self.loss += mean_loss * pictures

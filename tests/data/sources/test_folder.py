@@ -12,7 +12,8 @@ from PIL import Image
 from striate.core import machine
 from striate.core.errors import DataError
 from striate.data.imageset import ImageSet
-from striate.data.sources.folder import list_folder, read_folder
+from striate.data.sources.folder import list_folder
+from striate.data.sources.listing import read_listing
 
 
 def picture(path: Path, level: int = 0, size: tuple[int, int] = (24, 24), mode: str = "RGB") -> None:
@@ -29,7 +30,7 @@ def make(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 10,
 
 
 def read(root: Path, **options: object) -> ImageSet:
-    return read_folder(root, **({"name": "toy", "seed": 0} | options))
+    return read_listing(list_folder(root, options.pop("class_names", None)), **({"name": "toy", "seed": 0} | options))
 
 
 def test_class_folders_become_splits_held_out_by_class(tmp_path):

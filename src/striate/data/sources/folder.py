@@ -5,89 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, final
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from striate.core.errors import DataError, suggest
-from striate.core.spec import InputSpec, Resize
-from striate.data.assemble import from_parts, unmeasured
-from striate.data.decode import EXTENSIONS, Header, read_header, read_pictures
-from striate.data.imageset import ImageSet, Origins
+from striate.data.decode import EXTENSIONS
 from striate.data.sources.classes import check_classes, listed
-from striate.data.splits import Part, divide
-
-DEFAULT_SIDE = 96
+from striate.data.sources.listing import Listing
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 _LOGGER = logging.getLogger(__name__)
 _LAYOUT = "ROOT/CLASS/* or ROOT/{train,val,test}/CLASS/*"
-
-
-@final
-@dataclass(frozen=True)
-class Listing:
-    """The picture files of a folder, before any is opened.
-
-    Args:
-        files: by split, the paths.
-        labels: by split, (N,) int64.
-        class_names: the names of the class folders, sorted.
-    """
-
-    files: dict[str, list[str]]
-    labels: dict[str, Tensor]
-    class_names: tuple[str, ...]
-
-    def files_of(self, part: Part) -> list[str]:
-        """Return the paths of a part of a split."""
-        return [self.files[part.source][number] for number in part.index.tolist()]
-
-
-def read_folder(
-    root: Path,
-    *,
-    name: str,
-    seed: int,
-    size: tuple[int, int] | None = None,
-    channels: int | None = None,
-    class_names: Sequence[str] | None = None,
-    resize: Resize = "crop",
-    like: InputSpec | None = None,
-    origin: Mapping[str, object] | None = None,
-) -> ImageSet:
-    """Return the pictures of a folder as an ImageSet.
-
-    Args:
-        size: (height, width) in pixels. None: the size of the pictures where they share one of at most 96,
-            else 96×96, or the longest side where that is less. Those of test are not asked.
-        channels: 1 or 3. None: 1 where every picture of train and val is grey, else 3.
-        class_names: the classes in another order than the sorted one; every class folder must be among them.
-        like, seed, name, origin: see ``from_tensors``.
-
-    Raises:
-        DataError: no classes or pictures, a class too small, pictures that cannot be read, or more of them
-            than memory.
-    """
-    listing = list_folder(root, class_names)
-    parts = divide(listing.labels, seed)
-    chosen_with = listing.files_of(parts["train"]) + listing.files_of(parts["val"])
-    wanted = like or _wanted(chosen_with, size, channels, resize)
-    return from_parts(
-        name,
-        parts,
-        listing.labels,
-        listing.class_names,
-        wanted,
-        images_of=lambda part: read_pictures(listing.files_of(part), wanted),
-        measure=like is None,
-        origins_of=lambda part: Origins(listing.files[part.source].__getitem__, part.index),
-        origin=origin,
-    )
 
 
 def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing:
@@ -251,35 +183,3 @@ def _no_classes(folder: Path) -> str:
     if pictures:
         return f"{folder} must have one folder per class ({_LAYOUT}), got {pictures:,} pictures and no folder."
     return f"{folder} must hold pictures in one folder per class ({_LAYOUT}), got an empty folder."
-
-
-def _wanted(files: Sequence[str], size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
-    """Return the InputSpec; what was not asked for is decided by the headers of these pictures."""
-    if size is None or channels is None:
-        headers = _decisive_headers(files, size is None, channels is None)
-        size = size or _default_size(headers)
-        channels = channels or (1 if headers and all(header.grey for header in headers) else 3)
-    return unmeasured(channels, *size, resize)
-
-
-def _decisive_headers(files: Sequence[str], for_size: bool, for_channels: bool) -> list[Header]:
-    """Read headers until they decide: a large colour picture is enough. Unreadable ones wait for later."""
-    headers: list[Header] = []
-    large, colour = not for_size, not for_channels
-    for file in files:
-        with contextlib.suppress(DataError):
-            header = read_header(file)
-            headers.append(header)
-            large = large or max(header.height, header.width) > DEFAULT_SIDE
-            colour = colour or not header.grey
-        if large and colour:
-            break
-    return headers
-
-
-def _default_size(headers: Sequence[Header]) -> tuple[int, int]:
-    sizes = {(header.height, header.width) for header in headers}
-    longest = max((max(size) for size in sizes), default=DEFAULT_SIDE)
-    if len(sizes) == 1 and longest <= DEFAULT_SIDE:
-        return next(iter(sizes))
-    return (min(longest, DEFAULT_SIDE),) * 2

@@ -1,0 +1,113 @@
+"""Picture files with their labels, however they were listed, become an ImageSet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from striate.core.errors import DataError
+from striate.core.spec import InputSpec, Resize
+from striate.data.assemble import from_parts, unmeasured
+from striate.data.decode import Header, read_header, read_pictures
+from striate.data.imageset import ImageSet, Origins
+from striate.data.splits import Part, divide
+
+DEFAULT_SIDE = 96
+
+
+@final
+@dataclass(frozen=True)
+class Listing:
+    """The picture files of a folder or a table, before any is opened.
+
+    Args:
+        files: by split, the paths; ``train`` is among them.
+        labels: by split, (N,) int64, or (N, K) uint8 where a picture may have several classes.
+        class_names: K names, in the order of the labels.
+        groups: by split, (N,) int64; None where nobody says which pictures belong together.
+    """
+
+    files: dict[str, list[str]]
+    labels: dict[str, Tensor]
+    class_names: tuple[str, ...]
+    groups: dict[str, Tensor] | None = None
+
+    def files_of(self, part: Part) -> list[str]:
+        """Return the paths of a part of a split."""
+        return [self.files[part.source][number] for number in part.index.tolist()]
+
+
+def read_listing(
+    listing: Listing,
+    *,
+    name: str,
+    seed: int,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: Resize = "crop",
+    like: InputSpec | None = None,
+    stored_size: float = 1.0,
+    origin: Mapping[str, object] | None = None,
+) -> ImageSet:
+    """Return listed pictures as an ImageSet.
+
+    Args:
+        size: (height, width) in pixels. None: the size of the pictures where they share one of at most 96,
+            else 96×96, or the longest side where that is less. Those of test are not asked.
+        channels: 1 or 3. None: 1 where every picture of train and val is grey, else 3.
+        stored_size: how many times as large the training pictures are kept besides, for crops; 1 for not at all.
+        like, seed, name, origin: see ``from_tensors``.
+
+    Raises:
+        DataError: pictures that cannot be read, or more of them than memory.
+    """
+    parts = divide(listing.labels, seed)
+    chosen_with = listing.files_of(parts["train"]) + listing.files_of(parts["val"])
+    wanted = like or _wanted(chosen_with, size, channels, resize)
+    return from_parts(
+        name,
+        parts,
+        listing.labels,
+        listing.class_names,
+        wanted,
+        images_of=lambda part: read_pictures(listing.files_of(part), wanted),
+        measure=like is None,
+        origins_of=lambda part: Origins(listing.files[part.source].__getitem__, part.index),
+        origin=origin,
+    )
+
+
+def _wanted(files: Sequence[str], size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
+    """Return the InputSpec; what was not asked for is decided by the headers of these pictures."""
+    if size is None or channels is None:
+        headers = _decisive_headers(files, size is None, channels is None)
+        size = size or _default_size(headers)
+        channels = channels or (1 if headers and all(header.grey for header in headers) else 3)
+    return unmeasured(channels, *size, resize)
+
+
+def _decisive_headers(files: Sequence[str], for_size: bool, for_channels: bool) -> list[Header]:
+    """Read headers until they decide: a large colour picture is enough. Unreadable ones wait for later."""
+    headers: list[Header] = []
+    large, colour = not for_size, not for_channels
+    for file in files:
+        with contextlib.suppress(DataError):
+            header = read_header(file)
+            headers.append(header)
+            large = large or max(header.height, header.width) > DEFAULT_SIDE
+            colour = colour or not header.grey
+        if large and colour:
+            break
+    return headers
+
+
+def _default_size(headers: Sequence[Header]) -> tuple[int, int]:
+    sizes = {(header.height, header.width) for header in headers}
+    longest = max((max(size) for size in sizes), default=DEFAULT_SIDE)
+    if len(sizes) == 1 and longest <= DEFAULT_SIDE:
+        return next(iter(sizes))
+    return (min(longest, DEFAULT_SIDE),) * 2
