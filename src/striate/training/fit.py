@@ -240,7 +240,6 @@ def _batches_left(
     """Yield the pictures (B, C, H, W), augmented and normalised, and their targets, of what is left of an epoch."""
     recipe, resolution, device = run.recipe, run.recipe.plan[phase_number].resolution, machine.device()
     size = (resolution, resolution) if resolution else (run.spec.input.height, run.spec.input.width)
-    keys = {"epoch": epoch, "seed": recipe.seed}
     batches = epoch_batches(
         learned,
         recipe.batch_size,
@@ -252,9 +251,9 @@ def _batches_left(
     )
     for batch in itertools.islice(batches, run.total_steps - run.step):
         images, labels, index = (one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index))
-        images = augment(images, index, recipe, size=size, **keys)
+        images = augment(images, index, recipe, size=size, epoch=epoch, seed=recipe.seed)
         pictures = execution.arrange(normalise(images, run.spec.input))
-        yield mix(pictures, labels, index, recipe, classes=run.spec.task.classes, **keys)
+        yield mix(pictures, labels, index, recipe, classes=run.spec.task.classes, epoch=epoch, seed=recipe.seed)
 
 
 def _end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution) -> None:
