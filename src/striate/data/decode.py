@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
@@ -133,21 +134,64 @@ def read_pictures(paths: Sequence[str | Path], spec: InputSpec, threads: int | N
             memory takes.
     """
     check_memory(len(paths), spec, "to be read", "Read fewer at once.")
-    images = torch.empty((len(paths), *spec.shape), dtype=torch.uint8)
+    images = np.empty((len(paths), *spec.shape), dtype=np.uint8)
+    failures = decode_into(paths, [(spec, images)], threads=threads)
+    _check_failures([failures[number] for number in sorted(failures)], len(paths))
+    return torch.from_numpy(images)
+
+
+def decode_into(
+    sources: Sequence[str | Path | bytes],
+    targets: Sequence[tuple[InputSpec, NDArray[np.uint8]]],
+    *,
+    threads: int | None = None,
+    finished: Callable[[int, int], None] | None = None,
+) -> dict[int, str]:
+    """Decode pictures by threads straight into arrays, each at one size or at several.
+
+    Every target holds exactly what ``resize_to_uint8(decode_picture(source, spec), spec)`` is.
+
+    Args:
+        sources: N files, or the bytes of files.
+        targets: for each wanted size, its spec and the array to fill, (N, C, H, W) uint8; it may be memory-mapped.
+        threads: how many decode at once; None for as many as PyTorch uses.
+        finished: called in the calling thread, in order, with the first and one past the last position of every
+            block of pictures that is done.
+
+    Returns:
+        For every picture that cannot be read, its position and the sentence that says why; its rows are zero.
+
+    Raises:
+        DataError: an array of another shape than (N, C, H, W) of its spec, or of another type than uint8.
+    """
+    for spec, rows in targets:
+        _check_target(len(sources), spec, rows)
     failures: dict[int, str] = {}
 
-    def fill(start: int) -> None:
-        for number in range(start, min(start + _PICTURES_PER_TASK, len(paths))):
+    def fill(start: int) -> int:
+        for number in range(start, min(start + _PICTURES_PER_TASK, len(sources))):
             try:
-                images[number] = resize_to_uint8(decode_picture(paths[number], spec), spec)
+                for spec, rows in targets:
+                    rows[number] = resize_to_uint8(decode_picture(sources[number], spec), spec).numpy()
             except DataError as error:
                 failures[number] = str(error)
+                for _, rows in targets:
+                    rows[number] = 0
+        return start
 
     with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool:
-        for _ in pool.map(fill, range(0, len(paths), _PICTURES_PER_TASK)):
-            pass
-    _check_failures([failures[number] for number in sorted(failures)], len(paths))
-    return images
+        for start in pool.map(fill, range(0, len(sources), _PICTURES_PER_TASK)):
+            if finished is not None:
+                finished(start, min(start + _PICTURES_PER_TASK, len(sources)))
+    return failures
+
+
+def _check_target(pictures: int, spec: InputSpec, rows: NDArray[np.uint8]) -> None:
+    if rows.dtype != np.uint8 or rows.shape != (pictures, *spec.shape):
+        raise DataError(
+            f"The array to decode into must be uint8 of shape {(pictures, *spec.shape)}, "
+            f"got {rows.dtype} of shape {rows.shape}."
+        )
 
 
 def _check_failures(failures: Sequence[str], pictures: int) -> None:
