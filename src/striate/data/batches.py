@@ -23,7 +23,8 @@ class Batch:
     Args:
         images: (B, C, h, w) uint8; larger than the network's H and W where the split is stored larger.
         labels: (B,) int64, or (B, K) uint8 where a picture may have several classes.
-        index: (B,) int64, the position of each in its split.
+        index: (B,) int64, what keys the random draws of each: its position in the split, and the size of the split
+            more for every time that the epoch has drawn it before.
     """
 
     images: Tensor
@@ -46,6 +47,7 @@ def epoch_batches(
     drop_last: bool = False,
     start_batch: int = 0,
     size: tuple[int, int] | None = None,
+    shares: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Yield one epoch of a split.
 
@@ -56,13 +58,15 @@ def epoch_batches(
         start_batch: the first batch to yield, for resuming in the middle: the others stay what they were.
         size: (height, width) in pixels instead of the network's, for phases at another resolution; what is stored
             larger stays larger by as much.
+        shares: see `epoch_order`.
 
     Raises:
         DataError: ``batch_size`` is not positive.
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}.")
-    order = epoch_order(len(split), epoch=epoch, seed=seed) if shuffle else torch.arange(len(split))
+    order = epoch_order(len(split), epoch=epoch, seed=seed, shares=shares) if shuffle else torch.arange(len(split))
+    keys = order if shares is None else order + len(split) * _earlier_draws(order)
     pictures = split.images if split.stored is None else split.stored
     resized = None
     if size is not None:
@@ -70,13 +74,36 @@ def epoch_batches(
         width = round(size[1] * pictures.shape[3] / split.spec.input.width)
         resized = split.spec.input.model_copy(update={"height": height, "width": width})
     for number in range(start_batch, batch_count(len(split), batch_size, drop_last)):
-        index = order[number * batch_size : (number + 1) * batch_size]
+        here = slice(number * batch_size, (number + 1) * batch_size)
+        index = order[here]
         images = pictures.index_select(0, index)
         if resized is not None:
             images = resize_to_uint8(images, resized)
-        yield Batch(images, split.labels.index_select(0, index), index)
+        yield Batch(images, split.labels.index_select(0, index), keys[here])
 
 
-def epoch_order(pictures: int, *, epoch: int, seed: int) -> Tensor:
-    """Return the permutation of 0 … ``pictures`` − 1 for an epoch: (N,) int64."""
-    return torch.randperm(pictures, generator=keyed_generator(seed, epoch))
+def epoch_order(pictures: int, *, epoch: int, seed: int, shares: Tensor | None = None) -> Tensor:
+    """Return the pictures of an epoch, in order: (N,) int64.
+
+    Args:
+        pictures: N.
+        shares: (N,) float64, how much more often than others each picture is drawn, with replacement. None for a
+            permutation of 0 … N − 1.
+    """
+    generator = keyed_generator(seed, epoch)
+    if shares is None:
+        return torch.randperm(pictures, generator=generator)
+    ends = shares.cumsum(0)  # torch.multinomial takes no more than 2²⁴ pictures
+    draws = torch.rand(pictures, generator=generator, dtype=torch.float64) * ends[-1]
+    return torch.searchsorted(ends, draws, right=True).clamp_(max=pictures - 1)
+
+
+def _earlier_draws(order: Tensor) -> Tensor:
+    """Return how many times each entry of an order (N,) has come before in it: (N,) int64.
+
+    A picture that is drawn again in an epoch is then augmented in another way.
+    """
+    ranked, by_picture = order.sort(stable=True)
+    place = torch.arange(len(order))
+    first = torch.searchsorted(ranked, ranked)  # where the run of equal entries begins
+    return torch.empty_like(order).scatter_(0, by_picture, place - first)

@@ -19,7 +19,7 @@ from striate.training.average import WeightAverage
 from striate.training.optim import Updater
 from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class TrainedOn(BaseModel):
@@ -30,6 +30,16 @@ class TrainedOn(BaseModel):
     name: str
     fingerprint: str
     source: dict[str, Any] | None
+
+
+class BestSoFar(BaseModel):
+    """What `Best` says besides its weights."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: int
+    score: float
+    loss: float
 
 
 class CheckpointHeader(BaseModel):
@@ -47,7 +57,7 @@ class CheckpointHeader(BaseModel):
     history: list[dict[str, float]]
     tally: dict[str, float]
     stop_reason: str | None
-    best: dict[str, float] | None
+    best: BestSoFar | None
     aliases: dict[str, str]
 
 
@@ -60,7 +70,7 @@ def save(run: Run, updater: Updater, average: WeightAverage | None) -> Path:
     if run.best is not None:
         state |= {f"best.{name}": tensor for name, tensor in run.best.state.items()}
     tensors, aliases = storable(state)
-    best = run.best and {"epoch": run.best.epoch, "accuracy": run.best.accuracy, "loss": run.best.loss}
+    best = run.best and BestSoFar(epoch=run.best.epoch, score=run.best.score, loss=run.best.loss)
     header = CheckpointHeader(
         blueprint=run.blueprint,
         spec=run.spec,
@@ -120,8 +130,7 @@ def restore(run: Run, updater: Updater, average: WeightAverage | None) -> None:
     run.stop_reason = run.stop_reason or header.stop_reason  # Ctrl-C may have come first
     run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], header.tally["correct"])
     if header.best is not None:
-        epoch, accuracy, loss = int(header.best["epoch"]), header.best["accuracy"], header.best["loss"]
-        run.best = Best(epoch, accuracy, loss, _under("best.", tensors))
+        run.best = Best(**header.best.model_dump(), state=_under("best.", tensors))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

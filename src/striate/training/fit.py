@@ -22,16 +22,18 @@ from striate.core import machine
 from striate.core.errors import NetworkError, RecipeError, TrainingError
 from striate.core.machine import Execution
 from striate.data.augment.augment import augment, mix
+from striate.data.balance import balancing_shares
 from striate.data.batches import batch_count, epoch_batches
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator, keyed_seed
 from striate.data.preprocess import normalise
+from striate.evaluation.multilabel import fit_thresholds, mean_average_precision
 from striate.networks import contract, saved
 from striate.prediction.predictor import compute_logits
 from striate.training import checkpoint
 from striate.training.average import WeightAverage
 from striate.training.events import Observer
-from striate.training.losses import compute_loss, count_correct, main_logits
+from striate.training.losses import class_weights, compute_loss, count_correct, main_logits, resolve_loss
 from striate.training.observers import default_observers
 from striate.training.optim import Updater, check_stage_names
 from striate.training.recipe import Recipe
@@ -56,8 +58,10 @@ def fit(
 ) -> Run:
     """Train a network.
 
-    Every choice is made on ``images.val``; ``images.test`` is never touched. A recipe that learns from train+val
-    chooses nothing and keeps the last weights. The first Ctrl-C finishes the step, saves and returns what there is.
+    Every choice is made on ``images.val``, by the accuracy, or by the mean average precision where pictures may have
+    several labels, whose thresholds are then fitted there; ``images.test`` is never touched. A recipe that learns from
+    train+val chooses nothing and keeps the last weights. The first Ctrl-C finishes the step, saves and returns what
+    there is.
 
     Args:
         network: images (N, C, H, W) → logits (N, K); trained in place.
@@ -106,6 +110,8 @@ def fit(
 def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer], *, resuming: bool) -> None:
     start = time.perf_counter()
     execution = _resolve(run, learned)
+    several = run.spec.task.labels == "multi"
+    run.class_weights = class_weights(run.recipe, run.spec.task, learned.labels.to(machine.device()))
     if not resuming:
         _prepare(run, learned)
     execution.place(run.network)
@@ -126,7 +132,7 @@ def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer
             machine.seed_draws(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
             with execution.autocast():
                 outputs = run.network(pictures)
-            loss = compute_loss(outputs, targets, run.network, run.recipe)
+            loss = compute_loss(outputs, targets, run.network, run.recipe, several=several, weights=run.class_weights)
             run.loss = _finite(loss.item(), "loss", run)
             loss.backward()  # type: ignore[no-untyped-call]
             run.learning_rate = run.recipe.learning_rate * learning_rate_factor(run.recipe, run.step, run.total_steps)
@@ -134,7 +140,7 @@ def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer
             run.step += 1
             if average is not None:
                 average.update(run.network, run.step)
-            run.tally.add(len(targets), run.loss, count_correct(main_logits(outputs), targets))
+            run.tally.add(len(targets), run.loss, count_correct(main_logits(outputs), targets, several=several))
             run.train_seconds = time.perf_counter() - start
             _tell(observers, "on_batch_end", run)
             if run.stop_reason:
@@ -150,7 +156,7 @@ def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer
             break
 
     updater.end()
-    _finish(run, average)
+    _finish(run, val, average)
 
 
 def _start(network: nn.Module, images: ImageSet, recipe: Recipe, count: int) -> Run:
@@ -167,14 +173,15 @@ def _start(network: nn.Module, images: ImageSet, recipe: Recipe, count: int) -> 
 
 def _resolve(run: Run, learned: Split) -> Execution:
     """Measure what the recipe leaves open, and write it into the run's recipe."""
-    recipe = run.recipe
+    recipe, task = run.recipe, run.spec.task
     first = learned.images[: recipe.batch_size]
     labels = learned.labels[: recipe.batch_size].to(machine.device())
 
     def train_once(network: nn.Module, execution: Execution) -> None:
         with execution.autocast():
             outputs = network(execution.arrange(normalise(first, run.spec.input)))
-        compute_loss(outputs, labels, network, recipe).backward()  # type: ignore[no-untyped-call]
+        loss = compute_loss(outputs, labels, network, recipe, several=task.labels == "multi")
+        loss.backward()  # type: ignore[no-untyped-call]
 
     execution, run.seconds_per_step = machine.fastest_execution(
         run.network,
@@ -184,7 +191,10 @@ def _resolve(run: Run, learned: Split) -> Execution:
         key=f"{run.network} {tuple(first.shape)}",
     )
     run.recipe = recipe.changed(
-        precision=execution.precision, memory_format=execution.memory_format, threads=torch.get_num_threads()
+        loss=resolve_loss(recipe, task),
+        precision=execution.precision,
+        memory_format=execution.memory_format,
+        threads=torch.get_num_threads(),
     )
     return execution
 
@@ -197,6 +207,7 @@ def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
     contract.check(network, images.spec)
     check_stage_names(network, recipe)
     saved.storable(network.state_dict())
+    resolve_loss(recipe, images.spec.task)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise NetworkError("The network must have parameters that learn, got none. Give it a conv or an fc.")
     two = images.train[:2]
@@ -210,7 +221,7 @@ def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
                 batch = next(epoch_batches(two, 2, size=size))
                 trial = copy.deepcopy(network).train()
                 outputs = trial(normalise(batch.images, images.spec.input))
-                compute_loss(outputs, batch.labels, trial, recipe)
+                compute_loss(outputs, batch.labels, trial, recipe, several=images.spec.task.labels == "multi")
         except RuntimeError as error:
             raise NetworkError(
                 f"The network cannot be trained on pictures of {side}×{side}: {str(error).splitlines()[0]}."
@@ -248,6 +259,7 @@ def _batches_left(
         drop_last=run.train_pictures >= recipe.batch_size,
         start_batch=run.step - epoch * run.steps_per_epoch,
         size=size if resolution else None,
+        shares=balancing_shares(learned.labels, run.spec.task.classes) if recipe.sampling == "balanced" else None,
     )
     for batch in itertools.islice(batches, run.total_steps - run.step):
         images, labels, index = (one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index))
@@ -276,30 +288,54 @@ def _end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, exec
 def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Execution) -> None:
     """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
     logits = compute_logits(network, val.images, run.spec.input, execution)  # (N, K)
-    accuracy = (logits.argmax(1) == val.labels).double().mean().item()
-    loss = _finite(nn.functional.cross_entropy(logits, val.labels).item(), "loss on val", run)
-    run.history[-1] |= {"val_loss": loss, "val_accuracy": accuracy}
-    if run.best is None or (accuracy, -loss) > (run.best.accuracy, -run.best.loss):
+    measured = _measure(logits, val)
+    loss = _finite(measured["val_loss"], "loss on val", run)
+    run.history[-1] |= measured
+    score = measured.get("val_mean_average_precision", measured["val_accuracy"])
+    if run.best is None or (score, -loss) > (run.best.score, -run.best.loss):
         state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        run.best = Best(epoch, accuracy, loss, state)
+        run.best = Best(epoch, score, loss, state)
     patience, target = run.recipe.early_stopping_epochs, run.recipe.target_error
-    if target is not None and 1 - accuracy <= target:
-        run.stop_reason = f"the error on val, {1 - accuracy:.2%}, has reached the target of {target:.2%}"
+    if target is not None and 1 - score <= target:
+        what = "the error on val" if val.spec.task.labels == "single" else "1 − mean average precision on val"
+        run.stop_reason = f"{what}, {1 - score:.2%}, has reached the target of {target:.2%}"
     elif patience is not None and epoch - run.best.epoch >= patience:
         run.stop_reason = f"val has not improved for {patience} epochs"
 
 
-def _finish(run: Run, average: WeightAverage | None) -> None:
+def _measure(logits: Tensor, val: Split) -> dict[str, float]:
+    """Return what the history says of logits (N, K) of val; see `Run`."""
+    if val.spec.task.labels == "single":
+        return {
+            "val_loss": nn.functional.cross_entropy(logits, val.labels).item(),
+            "val_accuracy": (logits.argmax(1) == val.labels).double().mean().item(),
+        }
+    return {
+        "val_loss": nn.functional.binary_cross_entropy_with_logits(logits, val.labels.float()).item(),
+        "val_accuracy": count_correct(logits, val.labels, several=True) / len(val),
+        "val_mean_average_precision": mean_average_precision(logits, val.labels),
+    }
+
+
+def _finish(run: Run, val: Split | None, average: WeightAverage | None) -> None:
     """Give the network the weights that did best on val, or its last ones where nothing was measured, and save it."""
     last = average.network if average else run.network
     run.network.load_state_dict(run.best.state if run.best else last.state_dict())
     run.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    if val is not None and run.spec.task.labels == "multi":
+        logits = compute_logits(run.network, val.images, run.spec.input)
+        task = run.spec.task.model_copy(update={"thresholds": fit_thresholds(logits, val.labels)})
+        run.spec = run.spec.model_copy(update={"task": task})
+        contract.remember_spec(run.network, run.spec)
+    metrics = {"val_accuracy": run.val_accuracy, "train_seconds": run.train_seconds}
+    if run.val_mean_average_precision is not None:
+        metrics["val_mean_average_precision"] = run.val_mean_average_precision
     saved.save(
         run.model_path,
         run.network,
         run.spec,
         recipe=run.recipe.model_dump(mode="json"),
-        metrics={"val_accuracy": run.val_accuracy, "train_seconds": run.train_seconds},
+        metrics=metrics,
         data={"name": run.data["name"], "fingerprint": run.data["fingerprint"]},
     )
 

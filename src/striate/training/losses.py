@@ -4,34 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from striate.core.errors import NetworkError
+from striate.core.errors import NetworkError, RecipeError
+from striate.core.spec import TaskSpec
+from striate.data.balance import class_counts
 from striate.networks.contract import Outputs
-from striate.training.recipe import Recipe
+from striate.training.recipe import Loss, Recipe
+
+MOST_CLASS_WEIGHT = 100.0  # a class seen once in 10,000 pictures would else make one step of the whole epoch
 
 
-def compute_loss(outputs: Tensor | Outputs, targets: Tensor, network: nn.Module, recipe: Recipe) -> Tensor:
+def compute_loss(
+    outputs: Tensor | Outputs,
+    targets: Tensor,
+    network: nn.Module,
+    recipe: Recipe,
+    *,
+    several: bool = False,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Return the mean loss of a batch, each auxiliary head added with the weight that the network gives it.
 
     Args:
         outputs: logits (N, K), or `Outputs` where the network has auxiliary heads.
-        targets: labels (N,) int64, or the share of each class (N, K) float32 where pictures are mixed.
+        targets: labels (N,) int64; the share of each class (N, K) float32 where pictures are mixed; where a picture
+            may have several labels, which of them it has: (N, K), 0 to 1.
+        several: whether a picture may have several labels.
+        weights: of the classes, (K,) float32 from `class_weights`; None where all count the same.
     """
     if isinstance(outputs, Tensor):
-        return _of_logits(outputs, targets, recipe)
-    weights = getattr(network, "auxiliary", None)
-    if not isinstance(weights, Mapping):
+        return _of_logits(outputs, targets, recipe, several, weights)
+    factors = getattr(network, "auxiliary", None)
+    if not isinstance(factors, Mapping):
         raise NetworkError(
             "A network that returns Outputs must have `auxiliary`: name of each head → weight of its loss."
         )
-    unknown = sorted(set(outputs.auxiliary) - set(weights))
+    unknown = sorted(set(outputs.auxiliary) - set(factors))
     if unknown:
         raise NetworkError(f"`auxiliary` must name every auxiliary head of the network, got none named {unknown[0]!r}.")
-    total = _of_logits(outputs.logits, targets, recipe)
+    total = _of_logits(outputs.logits, targets, recipe, several, weights)
     for name, logits in outputs.auxiliary.items():
-        total = total + float(weights[name]) * _of_logits(logits, targets, recipe)
+        total = total + float(factors[name]) * _of_logits(logits, targets, recipe, several, weights)
     return total
 
 
@@ -40,20 +56,116 @@ def main_logits(outputs: Tensor | Outputs) -> Tensor:
     return outputs if isinstance(outputs, Tensor) else outputs.logits
 
 
-def count_correct(logits: Tensor, targets: Tensor) -> float:
-    """Return how many of the logits (N, K) are right; a mixed picture counts by the share of the class that is said."""
+def count_correct(logits: Tensor, targets: Tensor, *, several: bool = False) -> float:
+    """Return how many of the pictures are right.
+
+    A mixed picture counts by the share of the class that is said. Where a picture may have several labels, it counts
+    by the part of the K yes-or-no decisions at probability ½ that are right.
+
+    Args:
+        logits: (N, K).
+        targets, several: see `compute_loss`.
+    """
+    if several:
+        right = torch.where(logits > 0, targets, 1 - targets)
+        return float(right.double().mean(1).sum())
     said = logits.argmax(1)
     if targets.ndim == 1:
         return float((said == targets).sum())
     return float(targets.gather(1, said[:, None]).sum())
 
 
-def _of_logits(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+def resolve_loss(recipe: Recipe, task: TaskSpec) -> Loss:
+    """Return the loss of a recipe, or the usual one of the labels where the recipe leaves it open.
+
+    Raises:
+        RecipeError: the recipe's loss is of pictures that have one label each, and these may have several.
+    """
+    if task.labels == "multi" and recipe.loss in ("cross_entropy", "hinge"):
+        raise RecipeError(
+            f"loss must be bce or focal where a picture may have several labels, got {recipe.loss}. "
+            "Leave it out, and it is bce."
+        )
+    return recipe.loss or ("bce" if task.labels == "multi" else "cross_entropy")
+
+
+def class_weights(recipe: Recipe, task: TaskSpec, labels: Tensor) -> Tensor | None:
+    """Return how much each class counts in the loss of a recipe; None where all count the same.
+
+    Where the loss looks at whole pictures, each weighs n / (K · nₖ), with nₖ of n pictures of its class and K classes
+    that have any: the mean over the pictures is 1, and each class counts the same in sum. Where it looks at each label
+    by itself, a picture that has label k weighs (n − nₖ) / nₖ there: all that have it as much as all that do not. No
+    weight is above `MOST_CLASS_WEIGHT`.
+
+    Args:
+        labels: those that are learned from: (N,) int64, or (N, K) uint8.
+
+    Returns:
+        (K,) float32; 1 for classes without a picture.
+    """
+    if recipe.class_weights == "none":
+        return None
+    counts = class_counts(labels, task.classes).double()
+    present = counts > 0
+    if _looks_at_each_label(resolve_loss(recipe, task), task.labels == "multi"):
+        weights = (len(labels) - counts) / counts
+    else:
+        weights = len(labels) / (present.sum() * counts)
+    return torch.where(present, weights, 1.0).clamp(max=MOST_CLASS_WEIGHT).float()
+
+
+def _looks_at_each_label(loss: Loss, several: bool) -> bool:
+    """Return whether each of the K labels is a yes-or-no decision of its own, not one of K answers."""
+    return loss == "bce" or several
+
+
+def _of_logits(logits: Tensor, targets: Tensor, recipe: Recipe, several: bool, weights: Tensor | None) -> Tensor:
     """``cross_entropy``: softmax, targets smoothed (Szegedy et al., Rethinking the Inception Architecture, CVPR 2016,
     section 7). ``hinge``: the linear SVM of several classes (Weston & Watkins 1999, Crammer & Singer 2001 share the
-    margin): Σ over wrong classes of max(0, 1 − (right − wrong)), divided by K.
+    margin): Σ over wrong classes of max(0, 1 − (right − wrong)), divided by K. ``focal``, ``bce``: see below.
+
+    A weight is the picture's, by its class before smoothing: smoothing would else pull every picture to the rare ones.
     """
     logits = logits.float()  # a loss summed in bf16 loses the small differences it is about
-    if recipe.loss == "hinge":
-        return F.multi_margin_loss(logits, targets)
-    return F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    loss = recipe.loss or ("bce" if several else "cross_entropy")
+    if _looks_at_each_label(loss, several):
+        gamma = recipe.focal_gamma if loss == "focal" else 0.0
+        return _of_decisions(logits, targets, gamma, recipe.label_smoothing, weights)
+    reduction = "mean" if weights is None else "none"
+    if loss == "hinge":
+        value = F.multi_margin_loss(logits, targets, reduction=reduction)
+    elif loss == "focal":
+        each = _focal(logits, targets, recipe.focal_gamma, recipe.label_smoothing)
+        value = each.mean() if weights is None else each
+    else:
+        value = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction=reduction)
+    if weights is None:
+        return value
+    return (value * (weights[targets] if targets.ndim == 1 else targets @ weights)).mean()
+
+
+def _focal(logits: Tensor, targets: Tensor, gamma: float, smoothing: float) -> Tensor:
+    """Return −Σₖ tₖ (1 − pₖ)^γ log pₖ of each picture, p the softmax (Lin et al., Focal Loss, ICCV 2017): (N,)."""
+    classes = logits.shape[1]
+    shares = _shares(targets, classes) * (1 - smoothing) + smoothing / classes
+    log_p = F.log_softmax(logits, 1)
+    missing = (-torch.expm1(log_p)).clamp_min(1e-12)  # 1 − p; at 0 a power below 1 has no gradient
+    return -(shares * missing**gamma * log_p).sum(1)
+
+
+def _of_decisions(logits: Tensor, targets: Tensor, gamma: float, smoothing: float, weights: Tensor | None) -> Tensor:
+    """Return the mean over pictures and labels of −t (1 − p)^γ log p − (1 − t) p^γ log(1 − p), p the sigmoid.
+
+    γ = 0 is the binary cross-entropy, γ > 0 the focal loss (Lin et al., ICCV 2017). The weight of a label multiplies
+    the first term. Targets are smoothed towards ½.
+    """
+    shares = _shares(targets, logits.shape[1]) * (1 - smoothing) + smoothing / 2
+    log_yes, log_no = F.logsigmoid(logits), F.logsigmoid(-logits)
+    yes = shares * torch.exp(gamma * log_no) * log_yes
+    no = (1 - shares) * torch.exp(gamma * log_yes) * log_no
+    return -((yes if weights is None else yes * weights) + no).mean()
+
+
+def _shares(targets: Tensor, classes: int) -> Tensor:
+    """Return targets as (N, K) float32."""
+    return F.one_hot(targets, classes).float() if targets.ndim == 1 else targets.float()

@@ -6,13 +6,16 @@ import csv
 import io
 import sys
 import time
+from collections.abc import Sequence
 from typing import final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from striate.core import files
 from striate.training.events import Observer
+from striate.training.losses import MOST_CLASS_WEIGHT
 from striate.training.run import LOG_FILE, METRICS_FILE, Run
 
 REFRESH_SECONDS = 0.2  # drawing more often would cost time and tell nobody more
@@ -26,10 +29,20 @@ def default_observers(progress: bool) -> list[Observer]:
 def in_one_line(entry: dict[str, float], epochs: int) -> str:
     """Return one epoch of a run's history in words."""
     val = f"val {entry['val_accuracy']:.2%}  " if "val_accuracy" in entry else ""
+    if "val_mean_average_precision" in entry:
+        val += f"mAP {entry['val_mean_average_precision']:.2%}  "
     return (
         f"epoch {entry['epoch']:.0f}/{epochs}  loss {entry['loss']:.4f}  accuracy {entry['accuracy']:.2%}  "
         f"{val}{entry['seconds']:.1f} s"
     )
+
+
+def _of_weights(weights: Tensor, names: Sequence[str]) -> str:
+    """Return the weights of the classes in words: the least, the most, and what was capped."""
+    least, most = int(weights.argmin()), int(weights.argmax())
+    capped = int((weights >= MOST_CLASS_WEIGHT).sum())
+    words = f"class weights from {weights[least]:.3g} ({names[least]}) to {weights[most]:.3g} ({names[most]})"
+    return words + (f"; {capped} held at {MOST_CLASS_WEIGHT:g}" if capped else "")
 
 
 @final
@@ -53,6 +66,8 @@ class LogFile(Observer):
         """Say what begins, or goes on."""
         begins = "goes on" if run.step else "begins"
         self._say(run, f"training of {run.blueprint.short_name} on {run.data['name']} {begins} at step {run.step}")
+        if run.class_weights is not None:
+            self._say(run, _of_weights(run.class_weights, run.spec.task.class_names))
 
     def on_epoch_end(self, run: Run) -> None:
         """Add the epoch."""

@@ -18,6 +18,7 @@ from striate.data.augment.policy import Augmentation
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Epochs = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Loss = Literal["cross_entropy", "hinge", "focal", "bce"]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -44,8 +45,8 @@ class Recipe(Augmentation):
 
     The command line's flags are made from these fields; ``Parameter`` adds their other names.
 
-    ``None`` for precision, memory format and threads means: measure, and take the fastest here. A run writes the
-    resolved recipe to ``recipe.toml``.
+    ``None`` for precision, memory format and threads means: measure, and take the fastest here; for the loss: the usual
+    one of the labels. A run writes the resolved recipe to ``recipe.toml``.
     """
 
     epochs: Epochs = Field(10, description="Passes over the training pictures; 1.5 ends in the middle of the second.")
@@ -69,11 +70,22 @@ class Recipe(Augmentation):
     )
     step_epochs: Positive = Field(10, description="For the step schedule: epochs between two drops.")
     step_factor: Fraction = Field(0.1, description="For the step schedule: what each drop multiplies by.")
-    loss: Literal["cross_entropy", "hinge"] = Field(
-        "cross_entropy", description="Softmax with cross-entropy, or the hinge of a linear SVM."
+    loss: Loss | None = Field(
+        None,
+        description="Softmax with cross-entropy, the hinge of a linear SVM, the focal loss, or bce: each label for "
+        "itself. When not given, cross_entropy, or bce where pictures may have several labels.",
+    )
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = Field(
+        2.0, description="For the focal loss: how little the pictures count that are right already; 0 for not less."
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Part of the target that is spread over all classes."
+        0.0, description="Part of the target that is spread over all classes, in bce towards ½; a hinge has none."
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes count more in the loss, so that all count the same in sum."
+    )
+    sampling: Literal["uniform", "balanced"] = Field(
+        "uniform", description="balanced: each epoch draws pictures with replacement, of all classes alike."
     )
     stored_size: Annotated[float, Field(ge=1, le=4)] = Field(
         1.0, description="Training pictures from files are kept this many times as large, and crops are cut from them."
@@ -125,6 +137,12 @@ class Recipe(Augmentation):
         for field in ("early_stopping_epochs", "target_error"):
             if self.learn_from == "train+val" and getattr(self, field) is not None:
                 raise ValueError(f"{field} needs val to stop by: leave it out where learn_from is train+val")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_balanced_once(self) -> Recipe:
+        if self.class_weights == self.sampling == "balanced":
+            raise ValueError("class_weights and sampling must not both be balanced, each does it alone: leave one out")
         return self
 
     @property

@@ -41,10 +41,13 @@ class Tally:
 
 @dataclass
 class Best:
-    """The weights that did best on val so far."""
+    """The weights that did best on val so far: by the score, then by the loss.
+
+    The score is the accuracy; the mean average precision where pictures may have several labels.
+    """
 
     epoch: int
-    accuracy: float
+    score: float
     loss: float
     state: dict[str, Tensor]
 
@@ -55,16 +58,20 @@ class Run:
     """A training run.
 
     ``history`` has one entry per epoch: ``epoch`` (1 for the first), ``step``, ``seconds``, ``learning_rate``,
-    ``loss``, ``accuracy`` (on the training pictures as they were learned) and, where val is not learned from,
-    ``val_loss``, ``val_accuracy``.
+    ``loss``, ``accuracy`` (on the training pictures as they were learned: augmented, mixed, drawn) and, where val is
+    not learned from, ``val_loss`` (cross-entropy, or binary cross-entropy of several labels, whatever is learned by),
+    ``val_accuracy`` and, of several labels, ``val_mean_average_precision``. The accuracy of several labels is the part
+    of all yes-or-no decisions at probability ½ that are right. A mixed picture is right by the share of its classes.
 
     Args:
         network: when the run is over, it holds the weights that did best on val.
-        spec: what it takes and what its logits mean.
+        spec: what it takes and what its logits mean; after training of several labels with the thresholds fitted on
+            val.
         recipe: resolved before step 0.
         data: name, fingerprint and, where it can be loaded again, the source of the pictures.
         steps_per_epoch: updates in an epoch.
         train_pictures: how many there are to learn from.
+        class_weights: of the loss, (K,) float32, once training has begun; None where all classes count the same.
         folder: where everything is written.
     """
 
@@ -80,6 +87,7 @@ class Run:
     learning_rate: float = 0.0
     train_seconds: float = 0.0
     seconds_per_step: float | None = None
+    class_weights: Tensor | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     best: Best | None = None
@@ -118,7 +126,15 @@ class Run:
     @property
     def val_accuracy(self) -> float | None:
         """Accuracy on val of the weights that were kept, 0–1; None where nothing was measured on it."""
-        return self.best.accuracy if self.best else None
+        return self._of_best("val_accuracy")
+
+    @property
+    def val_mean_average_precision(self) -> float | None:
+        """The same for the mean average precision; None where each picture has one label."""
+        return self._of_best("val_mean_average_precision")
+
+    def _of_best(self, name: str) -> float | None:
+        return self.history[self.best.epoch - 1].get(name) if self.best else None
 
     @property
     def model_path(self) -> Path:
