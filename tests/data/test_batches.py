@@ -47,6 +47,21 @@ def test_starting_in_the_middle_gives_the_same_rest(split, start):
     assert [batch.index.tolist() for batch in rest] == [batch.index.tolist() for batch in whole[start:]]
 
 
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_drawn_pictures_start_in_the_middle_too_and_each_draw_has_a_key_of_its_own(split, start):
+    shares = torch.tensor([1.0] * 9 + [30.0], dtype=torch.float64)
+    whole = list(epoch_batches(split, 4, epoch=5, seed=9, shares=shares))
+    rest = list(epoch_batches(split, 4, epoch=5, seed=9, shares=shares, start_batch=start))
+    assert [batch.index.tolist() for batch in rest] == [batch.index.tolist() for batch in whole[start:]]
+    keys = torch.cat([batch.index for batch in whole])
+    pictures = torch.cat([batch.labels for batch in whole])  # a picture's label is its position
+    assert torch.equal(pictures, epoch_order(10, epoch=5, seed=9, shares=shares))
+    for picture in range(10):
+        times = int((pictures == picture).sum())
+        assert keys[pictures == picture].tolist() == [picture + 10 * time for time in range(times)]
+    assert int((pictures == 9).sum()) > 3
+
+
 def test_without_shuffling_the_order_is_that_of_the_split(split):
     assert torch.cat([b.index for b in epoch_batches(split, 3, shuffle=False)]).tolist() == list(range(10))
 

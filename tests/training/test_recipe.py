@@ -25,6 +25,11 @@ from striate.training.recipe import read_recipe
             "epochs of all phases but the last must be whole numbers.",
         ),
         ({"phases": ({"epochs": 10, "size": 3},)}, "phases.0.size is not a field."),
+        ({"loss": "mse"}, "loss must be 'cross_entropy', 'hinge', 'focal' or 'bce', got 'mse'."),
+        (
+            {"class_weights": "balanced", "sampling": "balanced"},
+            "class_weights and sampling must not both be balanced, each does it alone: leave one out.",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(fields: dict[str, object], message: str) -> None:
