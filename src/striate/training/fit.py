@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from striate.core import machine
 from striate.core.errors import NetworkError, RecipeError, TrainingError
 from striate.core.machine import Execution
-from striate.data.augment.augment import augment, mix
+from striate.data.augment.augment import augment
+from striate.data.augment.mixing import mix
+from striate.data.augment.policy import check_policy
 from striate.data.balance import balancing_shares
 from striate.data.batches import batch_count, epoch_batches
 from striate.data.imageset import ImageSet, Split
@@ -214,8 +216,7 @@ def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
     for resolution in {phase.resolution for phase in recipe.plan}:
         size = (resolution, resolution) if resolution else None
         side = resolution or min(images.spec.input.height, images.spec.input.width)
-        if recipe.shift >= side:
-            raise RecipeError(f"shift must be less than the {side} pixels of the pictures, got {recipe.shift}.")
+        check_policy(recipe, images.spec.input, size or (images.spec.input.height, images.spec.input.width))
         try:
             with torch.random.fork_rng():
                 batch = next(epoch_batches(two, 2, size=size))
@@ -264,8 +265,16 @@ def _batches_left(
     for batch in itertools.islice(batches, run.total_steps - run.step):
         images, labels, index = (one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index))
         images = augment(images, index, recipe, size=size, epoch=epoch, seed=recipe.seed)
-        pictures = execution.arrange(normalise(images, run.spec.input))
-        yield mix(pictures, labels, index, recipe, classes=run.spec.task.classes, epoch=epoch, seed=recipe.seed)
+        pictures, targets = mix(
+            normalise(images, run.spec.input),
+            labels,
+            index,
+            recipe,
+            classes=run.spec.task.classes,
+            epoch=epoch,
+            seed=recipe.seed,
+        )
+        yield execution.arrange(pictures), targets
 
 
 def _end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution) -> None:

@@ -1,0 +1,85 @@
+"""Colours of augmented pictures: brightness, contrast, saturation, hue and grey, in this order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from striate.data.augment.draws import Draws, Stream
+from striate.data.augment.policy import Augmentation
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+
+
+def jitter(images: Tensor, draws: Draws, policy: Augmentation) -> Tensor:
+    """Change the colours of each picture as the policy says; each factor is uniform from 1 − most to 1 + most.
+
+    Brightness multiplies; contrast moves every pixel from the mean luminance, saturation from its own luminance; hue
+    turns the hexagon of HSV; grey leaves the luminance alone. Values are clamped after each and rounded at the end.
+
+    Args:
+        images: (B, C, H, W) uint8; C is 3 where colours are changed.
+
+    Returns:
+        (B, C, H, W) uint8; the same tensor where nothing is asked for.
+    """
+    if not (policy.brightness or policy.contrast or policy.saturation or policy.hue or policy.grey):
+        return images
+    pixels = images.float()
+    if policy.brightness:
+        pixels = blend(torch.zeros(()), pixels, _factor(draws, Stream.BRIGHTNESS, policy.brightness))
+    if policy.contrast:
+        mean = luminance(pixels).mean((2, 3), keepdim=True)
+        pixels = blend(mean, pixels, _factor(draws, Stream.CONTRAST, policy.contrast))
+    if policy.saturation:
+        pixels = blend(luminance(pixels), pixels, _factor(draws, Stream.SATURATION, policy.saturation))
+    if policy.hue:
+        pixels = turn_hue(pixels, draws.uniform(Stream.HUE, -policy.hue, policy.hue))
+    if policy.grey:
+        pixels = torch.where(draws.chance(Stream.GREY, policy.grey)[:, None, None, None], luminance(pixels), pixels)
+    return pixels.round_().to(torch.uint8)
+
+
+def blend(start: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
+    """Return ``start`` + factor · (``pixels`` − ``start``), clamped to 0–255: beyond a factor of 1 it exaggerates.
+
+    Args:
+        start: broadcast over (B, C, H, W).
+        pixels: (B, C, H, W) float.
+        factor: (B,).
+    """
+    return (pixels - start).mul_(factor.float()[:, None, None, None]).add_(start).clamp_(0, 255)
+
+
+def luminance(pixels: Tensor) -> Tensor:
+    """Return the luminance of RGB pictures, the mean of the channels of others: (B, C, H, W) float → (B, 1, H, W)."""
+    if pixels.shape[1] != 3:
+        return pixels.mean(1, keepdim=True)
+    red, green, blue = (pixels[:, channel : channel + 1] for channel in range(3))
+    return (red * _LUMINANCE[0]).add_(green, alpha=_LUMINANCE[1]).add_(blue, alpha=_LUMINANCE[2])
+
+
+def turn_hue(pixels: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of RGB pictures in HSV (Smith, "Color gamut transform pairs", SIGGRAPH 1978).
+
+    Args:
+        pixels: (B, 3, H, W) float.
+        turns: (B,), parts of the circle of hues.
+    """
+    red, green, blue = pixels.unbind(1)
+    value, low = pixels.amax(1), pixels.amin(1)
+    spread = value - low
+    divisor = spread.clamp(min=1e-6)  # a grey pixel has no hue and gets none
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    hue += 6 * turns.float()[:, None, None]
+    # Along the hexagon each channel is at its top for two of six sides, on its way for one, at its low for two.
+    turned = [(hue + start).remainder_(6) for start in (5, 3, 1)]  # red, green, blue
+    return torch.stack([value - spread * torch.minimum(way, 4 - way).clamp_(0, 1) for way in turned], 1)
+
+
+def _factor(draws: Draws, stream: Stream, most: float) -> Tensor:
+    return draws.uniform(stream, 1 - most, 1 + most)
