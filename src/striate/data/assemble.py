@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize, Spec, TaskSpec
-from striate.data.imageset import ImageSet, Origins, Split
+from striate.data.imageset import ImageSet, Origins, Split, fingerprint_of
 from striate.data.memory import check_memory
 from striate.data.preprocess import resize_to_uint8, statistics
 from striate.data.sources.builtin import Labelled
-from striate.data.splits import TEST_SHARE, Part, divide
+from striate.data.splits import TEST_SHARE, Part, check_held_out, divide
 
 # ITU-R BT.601: what Pillow's "L" weighs red, green and blue with.
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -72,16 +73,18 @@ def from_parts(
     in_memory: Collection[str] = (),
     measure: bool = True,
     origins_of: Callable[[Part], Sequence[str]],
+    groups: Mapping[str, Tensor] | None = None,
     origin: Mapping[str, object] | None = None,
 ) -> ImageSet:
     """Return an ImageSet from parts of a source's splits.
 
     Args:
         parts: where the pictures of ``train``, ``val`` and ``test`` come from.
-        labels: (N,) int64 of each of the source's splits.
+        labels: (N,) int64 of each of the source's splits, or (N, K) uint8 where a picture may have several classes.
         wanted: the InputSpec.
         images_of: reads the pictures of a part, (N, C, H, W) uint8 as ``wanted`` says.
         origins_of: names them.
+        groups: (N,) int64 of each of the source's splits; None where unknown.
         in_memory: the splits that ``images_of`` returns without taking any memory.
         measure: put mean and std of ``train`` into the Spec, not those of ``wanted``.
         origin: the arguments of ``load_data`` that load it again.
@@ -89,16 +92,52 @@ def from_parts(
     Raises:
         DataError: too few pictures to hold any out, or more than memory takes.
     """
-    _check_held_out(parts, name)
+    check_held_out(parts, labels, class_names, groups, name)
     new = sum(len(part.index) for split, part in parts.items() if split not in in_memory)
     check_memory(new, wanted, f"of {name}", "Try a smaller --size.")
     images = {split: images_of(part) for split, part in parts.items()}
     if measure:
         mean, std = statistics(images["train"])
         wanted = wanted.model_copy(update={"mean": mean, "std": std})
-    spec = Spec(input=wanted, task=TaskSpec(class_names=class_names))
+    return join_parts(
+        name, parts, images, labels, class_names, wanted, origins_of=origins_of, groups=groups, origin=origin
+    )
+
+
+def join_parts(
+    name: str,
+    parts: Mapping[str, Part],
+    images: Mapping[str, Tensor],
+    labels: Mapping[str, Tensor],
+    class_names: tuple[str, ...],
+    measured: InputSpec,
+    *,
+    origins_of: Callable[[Part], Sequence[str]],
+    groups: Mapping[str, Tensor] | None = None,
+    stored: Tensor | None = None,
+    fingerprint: Callable[[Split, Split], str] = fingerprint_of,
+    origin: Mapping[str, object] | None = None,
+) -> ImageSet:
+    """Return the ImageSet of pictures that are at hand.
+
+    Args:
+        images: of each part, (N, C, H, W) uint8 as ``measured`` says.
+        measured: the InputSpec with the mean and std that the network is to see.
+        stored: the pictures of ``train`` larger, (N, C, H', W') uint8.
+        fingerprint: of train and val, where somebody may know it already.
+        parts, labels, class_names, origins_of, groups, origin: see ``from_parts``.
+    """
+    kind: Literal["single", "multi"] = "single" if labels["train"].ndim == 1 else "multi"
+    spec = Spec(input=measured, task=TaskSpec(class_names=class_names, labels=kind))
     splits = {
-        split: Split(images[split], labels[part.source][part.index], spec, origins_of(part))
+        split: Split(
+            images[split],
+            labels[part.source][part.index],
+            spec,
+            origins_of(part),
+            groups=None if groups is None else groups[part.source][part.index],
+            stored=stored if split == "train" else None,
+        )
         for split, part in parts.items()
     }
     return ImageSet(
@@ -109,6 +148,7 @@ def from_parts(
         held_out=parts["val"].source == "train",
         test_held_out=parts["test"].source == "train",
         source=origin,
+        fingerprint=fingerprint,
     )
 
 
@@ -116,15 +156,6 @@ def unmeasured(channels: int, height: int, width: int, resize: Resize) -> InputS
     """Return the InputSpec to read the pictures with, before train is there to be measured."""
     zeros, ones = (0.0,) * channels, (1.0,) * channels
     return InputSpec(channels=channels, height=height, width=width, mean=zeros, std=ones, resize=resize)
-
-
-def _check_held_out(parts: Mapping[str, Part], name: str) -> None:
-    """Refuse classes of two pictures each: one to train on, one held out for test, none left for val."""
-    if parts["val"].source == "train" and len(parts["val"].index) == 0:
-        raise DataError(
-            f"{name} must have at least three pictures of a class, one each for train, val and test, got two at most. "
-            "Add pictures, or give a val or test split of your own."
-        )
 
 
 def _is_shared(images: Tensor, part: Part, wanted: InputSpec) -> bool:

@@ -168,6 +168,7 @@ class ImageSet:
         held_out: whether ``val`` was held out of ``train`` because the source has none.
         test_held_out: the same for ``test``.
         source: the arguments of ``load_data`` that load it again, None where it was made of tensors.
+        fingerprint: returns that of train and val where it may be known already; else every picture is read for it.
 
     Raises:
         DataError: a split is empty, or their Specs differ.
@@ -183,6 +184,7 @@ class ImageSet:
         held_out: bool = False,
         test_held_out: bool = False,
         source: Mapping[str, object] | None = None,
+        fingerprint: Callable[[Split, Split], str] | None = None,
     ) -> None:
         for split_name, split in (("train", train), ("val", val), ("test", test)):
             if len(split) == 0:
@@ -194,6 +196,7 @@ class ImageSet:
         self.held_out = held_out
         self.test_held_out = test_held_out
         self.source = source
+        self._make_fingerprint = fingerprint or fingerprint_of
 
     @property
     def train(self) -> Split:
@@ -235,16 +238,8 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 over the class names and shape, pixels and labels of train and val.
-
-        ``test`` is not touched.
-        """
-        digest = hashlib.sha256(repr(self.spec.task.class_names).encode())
-        for split in (self.train, self.val):
-            digest.update(repr(tuple(split.images.shape)).encode())
-            digest.update(split.images.contiguous().numpy().data)
-            digest.update(split.labels.contiguous().numpy().data)
-        return digest.hexdigest()[:16]
+        """See ``fingerprint_of``; ``test`` is not touched."""
+        return self._make_fingerprint(self.train, self.val)
 
     def _joined(self, *splits: Split) -> Split:
         check_memory(sum(map(len, splits)), self.spec.input, f"of {self.name} joined", "Use the splits one by one.")
@@ -256,6 +251,16 @@ class ImageSet:
             origins=[origin for split in splits for origin in split.origins],
             groups=torch.cat(groups) if len(groups) == len(splits) else None,
         )
+
+
+def fingerprint_of(train: Split, val: Split) -> str:
+    """Return sixteen hexadecimal digits of the SHA-256 over class names and shape, pixels and labels of both splits."""
+    digest = hashlib.sha256(repr(train.spec.task.class_names).encode())
+    for split in (train, val):
+        digest.update(repr(tuple(split.images.shape)).encode())
+        digest.update(split.images.contiguous().numpy().data)
+        digest.update(split.labels.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _select(origins: Sequence[str], index: Tensor | slice) -> Origins:

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize
-from striate.data.assemble import from_parts, unmeasured
-from striate.data.decode import Header, read_header, read_pictures
-from striate.data.imageset import ImageSet, Origins
-from striate.data.splits import Part, divide
+from striate.data.assemble import join_parts, unmeasured
+from striate.data.cache.pictures import prepare_pictures
+from striate.data.decode import Header, read_header
+from striate.data.imageset import ImageSet, Origins, Split, fingerprint_of
+from striate.data.splits import Part, check_held_out, divide
 
 DEFAULT_SIDE = 96
+_SPLITS = ("train", "val", "test")
 
 
 @final
@@ -29,12 +31,14 @@ class Listing:
         labels: by split, (N,) int64, or (N, K) uint8 where a picture may have several classes.
         class_names: K names, in the order of the labels.
         groups: by split, (N,) int64; None where nobody says which pictures belong together.
+        stays: (N,) bool, the pictures of ``train`` that are never held out; None where every one may be.
     """
 
     files: dict[str, list[str]]
     labels: dict[str, Tensor]
     class_names: tuple[str, ...]
     groups: dict[str, Tensor] | None = None
+    stays: Tensor | None = None
 
     def files_of(self, part: Part) -> list[str]:
         """Return the paths of a part of a split."""
@@ -51,34 +55,56 @@ def read_listing(
     resize: Resize = "crop",
     like: InputSpec | None = None,
     stored_size: float = 1.0,
+    skip_unreadable: bool = False,
     origin: Mapping[str, object] | None = None,
 ) -> ImageSet:
-    """Return listed pictures as an ImageSet.
+    """Return listed pictures as an ImageSet, decoded once and memory-mapped from the cache.
 
     Args:
         size: (height, width) in pixels. None: the size of the pictures where they share one of at most 96,
             else 96×96, or the longest side where that is less. Those of test are not asked.
         channels: 1 or 3. None: 1 where every picture of train and val is grey, else 3.
         stored_size: how many times as large the training pictures are kept besides, for crops; 1 for not at all.
+        skip_unreadable: leave out pictures that cannot be read, with a warning, and do not refuse them.
         like, seed, name, origin: see ``from_tensors``.
 
     Raises:
-        DataError: pictures that cannot be read, or more of them than memory.
+        DataError: pictures that cannot be read, or more of them than memory where they cannot be cached.
+        FileError: the disk of the cache is full.
     """
-    parts = divide(listing.labels, seed)
+    parts = divide(listing.labels, seed, groups=listing.groups, stays=listing.stays)
     chosen_with = listing.files_of(parts["train"]) + listing.files_of(parts["val"])
     wanted = like or _wanted(chosen_with, size, channels, resize)
-    return from_parts(
+    check_held_out(parts, listing.labels, listing.class_names, listing.groups, name)
+    files = {split: listing.files_of(parts[split]) for split in _SPLITS}
+    pictures = prepare_pictures(name, files, wanted, _enlarged(wanted, stored_size), skip_unreadable=skip_unreadable)
+    parts = {split: Part(part.source, part.index[pictures.kept[split]]) for split, part in parts.items()}
+
+    def fingerprint(train: Split, val: Split) -> str:
+        labels = {"train": train.labels, "val": val.labels}
+        return pictures.fingerprint(labels, listing.class_names, lambda: fingerprint_of(train, val))
+
+    return join_parts(
         name,
         parts,
+        pictures.images,
         listing.labels,
         listing.class_names,
-        wanted,
-        images_of=lambda part: read_pictures(listing.files_of(part), wanted),
-        measure=like is None,
+        like or wanted.model_copy(update={"mean": pictures.mean, "std": pictures.std}),
         origins_of=lambda part: Origins(listing.files[part.source].__getitem__, part.index),
+        groups=listing.groups,
+        stored=pictures.stored,
+        fingerprint=fingerprint,
         origin=origin,
     )
+
+
+def _enlarged(wanted: InputSpec, times: float) -> InputSpec | None:
+    """Return the InputSpec of pictures that are kept so many times as large; None where they are no larger."""
+    height, width = round(wanted.height * times), round(wanted.width * times)
+    if (height, width) == (wanted.height, wanted.width):
+        return None
+    return wanted.model_copy(update={"height": height, "width": width})
 
 
 def _wanted(files: Sequence[str], size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
