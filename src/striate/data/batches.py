@@ -1,8 +1,9 @@
-"""Batches cut from one uint8 tensor: no per-sample Python, no worker processes."""
+"""Batches cut from one uint8 tensor, or read from a stream of shards: no worker processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -13,6 +14,7 @@ from striate.core.errors import DataError
 from striate.data.imageset import Split
 from striate.data.keyed import keyed_generator
 from striate.data.preprocess import resize_to_uint8
+from striate.data.stream.stream import Stream
 
 
 @final
@@ -24,7 +26,7 @@ class Batch:
         images: (B, C, h, w) uint8; larger than the network's H and W where the split is stored larger.
         labels: (B,) int64, or (B, K) uint8 where a picture may have several classes.
         index: (B,) int64, what keys the random draws of each: its position in the split, and the size of the split
-            more for every time that the epoch has drawn it before.
+            more for every time that the epoch has drawn it before. In a stream, its number.
     """
 
     images: Tensor
@@ -38,7 +40,7 @@ def batch_count(pictures: int, batch_size: int, drop_last: bool = False) -> int:
 
 
 def epoch_batches(
-    split: Split,
+    split: Split | Stream,
     batch_size: int,
     *,
     epoch: int = 0,
@@ -49,7 +51,7 @@ def epoch_batches(
     size: tuple[int, int] | None = None,
     shares: Tensor | None = None,
 ) -> Iterator[Batch]:
-    """Yield one epoch of a split.
+    """Yield one epoch of a split or a stream.
 
     Args:
         batch_size: B; the last batch may be shorter, unless ``drop_last``.
@@ -65,21 +67,44 @@ def epoch_batches(
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}.")
-    order = epoch_order(len(split), epoch=epoch, seed=seed, shares=shares) if shuffle else torch.arange(len(split))
-    keys = order if shares is None else order + len(split) * _earlier_draws(order)
-    pictures = split.images if split.stored is None else split.stored
+    pictures = _stored_shape(split)
     resized = None
     if size is not None:
-        height = round(size[0] * pictures.shape[2] / split.spec.input.height)
-        width = round(size[1] * pictures.shape[3] / split.spec.input.width)
+        height = round(size[0] * pictures[1] / split.spec.input.height)
+        width = round(size[1] * pictures[2] / split.spec.input.width)
         resized = split.spec.input.model_copy(update={"height": height, "width": width})
-    for number in range(start_batch, batch_count(len(split), batch_size, drop_last)):
+    if isinstance(split, Stream):
+        if shares is not None:
+            raise DataError("A stream of shards is read in whole blocks: sampling must be uniform, got balanced.")
+        batches = split.batches(
+            batch_size, epoch=epoch, seed=seed, shuffle=shuffle, drop_last=drop_last, start_batch=start_batch
+        )
+    else:
+        order = epoch_order(len(split), epoch=epoch, seed=seed, shares=shares) if shuffle else torch.arange(len(split))
+        keys = order if shares is None else order + len(split) * _earlier_draws(order)
+        count = batch_count(len(split), batch_size, drop_last)
+        batches = _cut(split, batch_size, order, keys, range(start_batch, count))
+    with contextlib.closing(batches):
+        for images, labels, index in batches:
+            yield Batch(images if resized is None else resize_to_uint8(images, resized), labels, index)
+
+
+def _stored_shape(split: Split | Stream) -> tuple[int, ...]:
+    """Return the (C, H, W) that the batches are cut at."""
+    if isinstance(split, Stream):
+        return (split.stored or split.spec.input).shape
+    return tuple((split.images if split.stored is None else split.stored).shape[1:])
+
+
+def _cut(
+    split: Split, batch_size: int, order: Tensor, keys: Tensor, numbers: range
+) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
+    """Yield the batches with these numbers: pictures, labels and keys in this order."""
+    pictures = split.images if split.stored is None else split.stored
+    for number in numbers:
         here = slice(number * batch_size, (number + 1) * batch_size)
         index = order[here]
-        images = pictures.index_select(0, index)
-        if resized is not None:
-            images = resize_to_uint8(images, resized)
-        yield Batch(images, split.labels.index_select(0, index), keys[here])
+        yield pictures.index_select(0, index), split.labels.index_select(0, index), keys[here]
 
 
 def epoch_order(pictures: int, *, epoch: int, seed: int, shares: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final, overload
+from typing import TYPE_CHECKING, final, overload
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from striate.core.errors import DataError
 from striate.core.spec import Spec
 from striate.data.memory import check_memory
+
+if TYPE_CHECKING:
+    from striate.data.stream.stream import Stream
 
 Selection = int | slice | Tensor | Sequence[int]
 
@@ -163,7 +166,7 @@ class ImageSet:
     that a test can make an ImageSet whose ``test`` raises.
 
     Args:
-        train, val, test: none of them empty.
+        train, val, test: none of them empty; ``train`` may be a Stream, which is never in memory whole.
         name: a short name, such as ``"mnist"``.
         held_out: whether ``val`` was held out of ``train`` because the source has none.
         test_held_out: the same for ``test``.
@@ -176,7 +179,7 @@ class ImageSet:
 
     def __init__(
         self,
-        train: Split,
+        train: Split | Stream,
         val: Split,
         test: Split,
         *,
@@ -199,8 +202,22 @@ class ImageSet:
         self._make_fingerprint = fingerprint or fingerprint_of
 
     @property
+    def learned(self) -> Split | Stream:
+        """What the weights learn from: ``train``, or the stream that stands in its place."""
+        return self._train
+
+    @property
     def train(self) -> Split:
-        """What the weights learn from."""
+        """What the weights learn from, in memory.
+
+        Raises:
+            DataError: it is a stream of shards.
+        """
+        if not isinstance(self._train, Split):
+            raise DataError(
+                f"train of {self.name} is a stream of shards, which is never in memory whole. "
+                "Take a part of it, images.learned.some(1000), or the folder that the shards were packed from."
+            )
         return self._train
 
     @property

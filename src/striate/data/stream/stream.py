@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, final
@@ -134,7 +134,7 @@ class Stream:
 
     def batches(
         self, batch_size: int, *, epoch: int, seed: int, shuffle: bool, drop_last: bool, start_batch: int
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
         """Yield an epoch's pictures (B, C, h, w) uint8, labels and numbers (B,) int64, decoded in the background.
 
         Raises:
