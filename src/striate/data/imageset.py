@@ -255,7 +255,9 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """See ``fingerprint_of``; ``test`` is not touched."""
+        """See ``fingerprint_of``; ``test`` is not touched. That of a stream is over its index."""
+        if not isinstance(self._train, Split):
+            return self._train.fingerprint
         return self._make_fingerprint(self.train, self.val)
 
     def _joined(self, *splits: Split) -> Split:

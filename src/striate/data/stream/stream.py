@@ -90,8 +90,9 @@ class Stream:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 over the names, places and checksums of the blocks."""
-        return hashlib.sha256(repr([tuple(block) for block in self.blocks]).encode()).hexdigest()[:16]
+        """Sixteen hexadecimal digits of the SHA-256 over the blocks, their checksums, class names and shape."""
+        known = [tuple(block) for block in self.blocks], self.spec.task.class_names, self.spec.input.shape
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
     def part(self, rank: int, world: int) -> Stream:
         """Return what one of several processes reads: blocks of its own, and as many pictures as every other has.
