@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import striate as st
-from striate.evaluation.metrics import f1_interval, macro_f1_interval, score, wilson_interval
+from striate.evaluation.intervals import f1_interval, wilson_interval
+from striate.evaluation.metrics import macro_f1_interval, score
 
 NAMES = ("cat", "dog", "owl")
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2])

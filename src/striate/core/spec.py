@@ -6,6 +6,7 @@ drift from the weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Pixels = Annotated[int, Field(ge=1, le=65_535)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class InputSpec(BaseModel):
@@ -59,7 +61,7 @@ class TaskSpec(BaseModel):
     Args:
         class_names: K names, in the order of the logits.
         labels: ``single`` where each picture has exactly one class, ``multi`` where it may have several.
-        thresholds: for ``multi``, the probability per class from which it is said to be present.
+        thresholds: for ``multi``, the probability per class from which it is said to be present; ½ each where None.
         temperature: the logits are divided by it before they become probabilities.
     """
 
@@ -67,13 +69,41 @@ class TaskSpec(BaseModel):
 
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     labels: Literal["single", "multi"] = "single"
-    thresholds: tuple[float, ...] | None = None
+    thresholds: tuple[Probability, ...] | None = None
     temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _thresholds_of_several_labels(self) -> TaskSpec:
+        if self.thresholds is None:
+            return self
+        if self.labels == "single":
+            raise ValueError("thresholds go with labels = 'multi': of single labels the most probable class is said")
+        if len(self.thresholds) != self.classes:
+            raise ValueError(f"thresholds must be one per class ({self.classes}), got {len(self.thresholds)}")
+        return self
+
+    def at(self, temperature: float) -> TaskSpec:
+        """Return the task at another temperature, with thresholds that give every picture the labels it had.
+
+        Raises:
+            ValueError: the temperature is not above 0.
+        """
+        ratio, thresholds = self.temperature / temperature if temperature else 1.0, self.thresholds
+        moved = None if thresholds is None else tuple(_sharpened(one, ratio) for one in thresholds)
+        return TaskSpec.model_validate({**self.model_dump(), "temperature": temperature, "thresholds": moved})
 
     @property
     def classes(self) -> int:
         """K, the number of classes."""
         return len(self.class_names)
+
+
+def _sharpened(probability: float, by: float) -> float:
+    """Return the probability whose log odds are ``by`` times those of this one."""
+    if probability in (0.0, 1.0):
+        return probability
+    odds = by * math.log(probability / (1 - probability))
+    return 1 / (1 + math.exp(-odds)) if odds > 0 else math.exp(odds) / (1 + math.exp(odds))
 
 
 class Spec(BaseModel):

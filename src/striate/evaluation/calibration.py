@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,16 @@ from striate.core.errors import DataError
 from striate.data.imageset import Split
 from striate.drawing.curves import Curve, Plane, draw_curves
 from striate.drawing.svg import Drawing
-from striate.evaluation.metrics import Interval, wilson_interval
+from striate.evaluation.intervals import Interval, wilson_interval
 from striate.evaluation.predictions import Predictor, predictions_of, spec_and_module
 from striate.prediction.predictor import Classifier
 
 BINS = 15
 COLDEST, HOTTEST = 1e-3, 1e4
+_OFTEN = {
+    "single": "How often it is right when it is so sure",
+    "multi": "How often a label of this probability is there",
+}
 _DRAWN = 200  # points of a curve that the eye can tell from all
 
 
@@ -28,8 +33,9 @@ class Bin:
     """The pictures whose most probable class has a probability above ``low`` and up to ``high``.
 
     Args:
-        confidence: mean probability of what was said.
-        accuracy: part that was right.
+        pictures: how many; of several labels, how many pairs of a picture and a label that has such a probability.
+        confidence: mean probability of what was said; of the labels.
+        accuracy: part that was right; part of the pairs where the picture has the label.
         interval: of the accuracy, 95 % (Wilson).
     """
 
@@ -45,16 +51,22 @@ class Bin:
 class Calibration:
     """Whether the probabilities mean what they say.
 
+    Where a picture may have several labels, every pair of a picture and a label is one answer, whose confidence is the
+    probability of the label, and which is right where the picture has it.
+
     Args:
+        labels: ``single`` or ``multi``, as in `TaskSpec`.
         pictures: N.
         temperature: that the logits were divided by.
         expected_error: ECE, mean distance of accuracy from confidence over the bins, weighted by their pictures, 0–1.
-        negative_log_likelihood: mean −log p of the right class, in nats.
-        brier: mean over pictures of Σ over classes of (p − truth)², 0–2 (Brier, Monthly Weather Review 78, 1950).
+        negative_log_likelihood: mean −log p of the right class, in nats; of several labels, the mean over the pairs.
+        brier: mean over pictures of Σ over classes of (p − truth)², 0–2 (Brier, Monthly Weather Review 78, 1950); of
+            several labels, the mean over the pairs of (p − truth)², 0–1.
         accuracy, confidence: means over all pictures; where the confidence is higher the classifier is over-confident.
         bins: those that have pictures, of 15 of equal width.
     """
 
+    labels: Literal["single", "multi"]
     pictures: int
     temperature: float
     expected_error: float
@@ -65,19 +77,23 @@ class Calibration:
     bins: tuple[Bin, ...]
 
     def __str__(self) -> str:
+        means = ("mean confidence", "accuracy") if self.labels == "single" else ("mean probability", "labels there")
         return (
-            f"ECE {self.expected_error:.2%} at temperature {self.temperature:.3g} (mean confidence "
-            f"{self.confidence:.2%}, accuracy {self.accuracy:.2%}; log likelihood −{self.negative_log_likelihood:.4f}, "
-            f"Brier {self.brier:.4f})"
+            f"ECE {self.expected_error:.2%} at temperature {self.temperature:.3g} ({means[0]} "
+            f"{self.confidence:.2%}, {means[1]} {self.accuracy:.2%}; log likelihood "
+            f"−{self.negative_log_likelihood:.4f}, Brier {self.brier:.4f})"
         )
 
     def draw(self) -> Drawing:
         """Draw the reliability diagram, with the interval of each bin, and how many pictures each holds."""
+        single = self.labels == "single"
         confidence = [one.confidence for one in self.bins]
         intervals = [one.interval for one in self.bins]
         reliability = Plane(
             [
-                Curve([0.0, 1.0], [0.0, 1.0], "right as often as sure", faint=True),
+                Curve(
+                    [0.0, 1.0], [0.0, 1.0], "right as often as sure" if single else "there as often as said", faint=True
+                ),
                 Curve(
                     confidence,
                     [one.accuracy for one in self.bins],
@@ -87,9 +103,9 @@ class Calibration:
                     "marks",
                 ),
             ],
-            f"How often it is right when it is so sure: ECE {self.expected_error:.2%}",
-            "mean probability of what was said",
-            "part that was right",
+            f"{_OFTEN[self.labels]}: ECE {self.expected_error:.2%}",
+            "mean probability of what was said" if single else "mean probability of a label",
+            "part that was right" if single else "part of the pictures that have it",
             x_range=(-0.02, 1.02),
             y_range=(-0.02, 1.02),
         )
@@ -98,12 +114,14 @@ class Calibration:
             counts[round(one.low * BINS)] = one.pictures
         held = Plane(
             [Curve([(b + 0.5) / BINS for b in range(BINS)], counts, form="bars")],
-            f"Pictures in each bin; n = {self.pictures:,}, temperature {self.temperature:.3g}",
-            "probability of what was said",
-            "pictures",
+            f"{'Pictures' if single else 'Pairs'} in each bin; n = {sum(counts):,}, temperature {self.temperature:.3g}",
+            "probability of what was said" if single else "probability of a label",
+            "pictures" if single else "pairs of a picture and a label",
+            logarithmic="" if single else "y",  # most labels are absent, and said to be
             x_range=(-0.02, 1.02),
         )
         words = "Below the diagonal the network is over-confident, above it under-confident."
+        words = words if single else "Below the diagonal labels are there less often than their probability says."
         return draw_curves([reliability, held], description=f"Reliability diagram. {words}")
 
 
@@ -215,20 +233,27 @@ def calibration(network: Predictor, split: Split) -> Calibration:
         NetworkError, DataError: see `predictions_of`.
     """
     predictions = predictions_of(network, split)
-    logits = predictions.logits.double() / predictions.task.temperature
-    shares = logits.log_softmax(1)
-    probabilities = shares.exp()
-    confidence, correct = probabilities.amax(1), predictions.correct
-    truth = nn.functional.one_hot(split.labels, logits.shape[1])
-    bins = _bins(confidence, correct)
-    count = len(split)
+    task = predictions.task
+    logits = predictions.logits.double() / task.temperature
+    if task.labels == "single":
+        shares = logits.log_softmax(1)
+        probabilities = shares.exp()
+        confidence, right = probabilities.amax(1), predictions.correct
+        likelihood = shares.gather(1, split.labels[:, None]).mean()
+        brier = (probabilities - nn.functional.one_hot(split.labels, task.classes)).square().sum(1).mean()
+    else:
+        confidence, right = logits.sigmoid().flatten(), split.labels.flatten().bool()
+        likelihood = nn.functional.logsigmoid(torch.where(split.labels.bool(), logits, -logits)).mean()
+        brier = (confidence - right.double()).square().mean()
+    bins = _bins(confidence, right)
     return Calibration(
-        pictures=count,
-        temperature=predictions.task.temperature,
-        expected_error=sum(one.pictures * abs(one.accuracy - one.confidence) for one in bins) / count,
-        negative_log_likelihood=float(-shares.gather(1, split.labels[:, None]).mean()),
-        brier=float((probabilities - truth).square().sum(1).mean()),
-        accuracy=float(correct.double().mean()),
+        labels=task.labels,
+        pictures=len(split),
+        temperature=task.temperature,
+        expected_error=sum(one.pictures * abs(one.accuracy - one.confidence) for one in bins) / len(right),
+        negative_log_likelihood=float(-likelihood),
+        brier=float(brier),
+        accuracy=float(right.double().mean()),
         confidence=float(confidence.mean()),
         bins=bins,
     )
@@ -243,13 +268,17 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Args:
         logits: (N, K), of pictures that the network did not learn from.
-        labels: (N,) int64.
+        labels: (N,) int64; (N, K) of 0 and 1 where a picture may have several, which are then N · K answers, each a
+            choice between the label and its absence.
 
     Raises:
         DataError: there are no pictures.
     """
     if not len(labels):
         raise DataError("There must be at least one picture to fit a temperature to, got none.")
+    if labels.ndim == 2:
+        there = logits.flatten()
+        return fit_temperature(torch.stack([torch.zeros_like(there), there], 1), labels.flatten().long())
     if logits.shape[1] < 2:
         return 1.0
     logits = logits.double()
@@ -281,7 +310,7 @@ def calibrate(network: nn.Module | Classifier, val: Split) -> Classifier:
     """
     predictions = predictions_of(network, val)
     spec, module = spec_and_module(network, val.spec)
-    task = spec.task.model_copy(update={"temperature": fit_temperature(predictions.logits, val.labels)})
+    task = spec.task.at(fit_temperature(predictions.logits, val.labels))
     return Classifier(module, spec.model_copy(update={"task": task}))
 
 
@@ -293,9 +322,15 @@ def abstention(network: Predictor, split: Split) -> Abstention:
         split: ``images.val`` to choose a threshold, ``images.test`` to measure it.
 
     Raises:
-        NetworkError, DataError: see `predictions_of`.
+        NetworkError, DataError: see `predictions_of`; or a picture may have several labels, each with a threshold of
+            its own.
     """
     predictions = predictions_of(network, split)
+    if predictions.task.labels == "multi":
+        raise DataError(
+            "Abstaining needs pictures of one class each; of several labels, each has a threshold of its own from "
+            "which it is said. Set those: striate.networks.saved.store_thresholds."
+        )
     confidence, order = predictions.confidence.sort(descending=True)
     correct = predictions.correct[order].cumsum(0)
     last = torch.cat([confidence[1:] != confidence[:-1], torch.tensor([True])]).nonzero().flatten().flip(0)

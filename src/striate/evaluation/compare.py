@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +12,9 @@ from torch import Tensor
 from striate.core.errors import DataError
 from striate.data.imageset import Split
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
-from striate.evaluation.metrics import Interval, wilson_interval
+from striate.evaluation.intervals import Interval, wilson_interval
 from striate.evaluation.predictions import Predictions, Predictor, few, predictions_of
-from striate.prediction.predictor import Classifier
+from striate.prediction.predictor import Classifier, in_words
 
 DRAWN = 18  # pictures of each kind
 Change = Literal["mended", "broken", "still wrong"]
@@ -28,8 +29,8 @@ class Flip:
             wrong answers).
         index: of the picture in the split.
         origin: its name.
-        label: what it is.
-        first, second: what each network says.
+        label: what it is; of several labels, all of them, joined by commas.
+        first, second: what each network says, likewise.
         first_probability, second_probability: of that, 0–1.
     """
 
@@ -45,7 +46,13 @@ class Flip:
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """One class: which part of its pictures each network found (recall), and the difference, second − first."""
+    """One class: which part of its pictures each network found (recall), and the difference, second − first.
+
+    Of several labels: of which part of all pictures each network rightly says that they have this one, or have it not.
+
+    Args:
+        p_value: of the difference, see `mcnemar`.
+    """
 
     name: str
     pictures: int
@@ -53,11 +60,12 @@ class ClassDifference:
     second: float
     difference: float
     interval: Interval
+    p_value: float
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two networks on the same pictures.
+    """Two networks on the same pictures; of several labels a picture is right where all are.
 
     Args:
         names: of the first and the second.
@@ -160,8 +168,7 @@ def compare(
         both_wrong=count - both - mended - broken,
         p_value=mcnemar(mended, broken),
         flips=tuple(_flips(a, b, split)),
-        classes=tuple(_class_difference(name, right_a, right_b, split.labels == k)
-                      for k, name in enumerate(split.spec.task.class_names)),
+        classes=tuple(_class_differences(a, b)),
         split=split,
     )  # fmt: skip
 
@@ -173,6 +180,11 @@ def check_same_answers(first: Classifier | Predictions, second: Classifier | Pre
         DataError: they do.
     """
     tasks = [one.task if isinstance(one, Predictions) else one.spec.task for one in (first, second)]
+    if tasks[0].labels != tasks[1].labels:
+        raise DataError(
+            "The two networks must answer alike, and one gives a picture one class, the other several labels. "
+            "Compare networks that were trained on the same pictures."
+        )
     if tasks[0].class_names != tasks[1].class_names:
         raise DataError(
             f"The two networks must know the same classes, got {few(tasks[0].class_names)} and "
@@ -225,30 +237,43 @@ def _correlation(both_right: int, mended: int, broken: int, both_wrong: int) -> 
 
 
 def _flips(a: Predictions, b: Predictions, split: Split) -> list[Flip]:
-    names = split.spec.task.class_names
-    sure_a, sure_b = a.confidence, b.confidence
-    said_a, said_b, truth = a.predicted, b.predicted, split.labels
-    different = (said_a != said_b).nonzero().flatten()
+    task, sure_a, sure_b = split.spec.task, a.confidence, b.confidence
+    said_a, said_b, right_a, right_b = a.predicted, b.predicted, a.correct, b.correct
+    differs = said_a != said_b
+    different = (differs if differs.ndim == 1 else differs.any(1)).nonzero().flatten()
     order = different[(sure_a + sure_b)[different].argsort(descending=True, stable=True)]
     flips = []
     for index in order.tolist():
-        first, second, label = int(said_a[index]), int(said_b[index]), int(truth[index])
-        change: Change = "mended" if second == label else "broken" if first == label else "still wrong"
-        said, origin = (names[first], names[second]), split.origins[index]
-        flips.append(Flip(change, index, origin, names[label], *said, float(sure_a[index]), float(sure_b[index])))
+        change: Change = "mended" if right_b[index] else "broken" if right_a[index] else "still wrong"
+        label, first, second = (in_words(each[index], task) for each in (split.labels, said_a, said_b))
+        origin, sure = split.origins[index], (float(sure_a[index]), float(sure_b[index]))
+        flips.append(Flip(change, index, origin, label, first, second, *sure))
     return flips
 
 
-def _class_difference(name: str, right_a: Tensor, right_b: Tensor, own: Tensor) -> ClassDifference:
-    count = int(own.sum())
+def _class_differences(a: Predictions, b: Predictions) -> Iterator[ClassDifference]:
+    for k, name in enumerate(a.task.class_names):
+        if a.task.labels == "multi":
+            right_a, right_b = (one.predicted[:, k] == one.labels[:, k] for one in (a, b))
+        else:
+            right_a, right_b = (one.correct[one.labels == k] for one in (a, b))
+        yield _class_difference(name, right_a, right_b)
+
+
+def _class_difference(name: str, right_a: Tensor, right_b: Tensor) -> ClassDifference:
+    count = len(right_a)
     if not count:
-        return ClassDifference(name, 0, 0.0, 0.0, 0.0, (-1.0, 1.0))
-    right_a, right_b = right_a[own], right_b[own]
+        return ClassDifference(name, 0, 0.0, 0.0, 0.0, (-1.0, 1.0), 1.0)
     both, mended = int((right_a & right_b).sum()), int((right_b & ~right_a).sum())
     broken = int((right_a & ~right_b).sum())
-    interval = paired_interval(both, mended, broken, count - both - mended - broken)
     return ClassDifference(
-        name, count, (both + broken) / count, (both + mended) / count, (mended - broken) / count, interval
+        name=name,
+        pictures=count,
+        first=(both + broken) / count,
+        second=(both + mended) / count,
+        difference=(mended - broken) / count,
+        interval=paired_interval(both, mended, broken, count - both - mended - broken),
+        p_value=mcnemar(mended, broken),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.data.imageset import Split
+from striate.evaluation.intervals import Interval, f1_interval, wilson_interval
+from striate.evaluation.multilabel import MultiScore, score_labels
 from striate.evaluation.predictions import Predictor, predictions_of
 
 TOP5_CLASSES = 20  # with fewer classes, five guesses say little
 RESAMPLES = 1000
-_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _MOST_AT_ONCE = 2_000_000  # weights of cells, drawn together
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Score:
         return f"accuracy {self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {self.pictures:,}){top5}"
 
 
-def evaluate(network: Predictor, split: Split) -> Score:
+def evaluate(network: Predictor, split: Split) -> Score | MultiScore:
     """Score a network on a split.
 
     Pictures are normalised as the network was trained: by its own Spec where it has one, else by that of the split.
@@ -86,11 +84,16 @@ def evaluate(network: Predictor, split: Split) -> Score:
         network: a classifier, a module, or what it predicted for this split.
         split: such as ``images.test``.
 
+    Returns:
+        a `MultiScore` where a picture may have several labels.
+
     Raises:
         NetworkError: the network does not fit the pictures.
         DataError: the classifier knows other classes, or there are no pictures.
     """
     predictions = predictions_of(network, split)
+    if predictions.task.labels == "multi":
+        return score_labels(predictions.logits, split.labels, predictions.task)
     return score(predictions.logits, split.labels, predictions.task.class_names, predictions.task.temperature)
 
 
@@ -114,35 +117,6 @@ def score(logits: Tensor, labels: Tensor, class_names: tuple[str, ...], temperat
         predicted=predicted,
         probability=(logits / temperature).softmax(1).amax(1),
     )
-
-
-def wilson_interval(correct: int, pictures: int) -> Interval:
-    """Return the 95 % interval of a proportion (Wilson, JASA 22, 1927): within 0–1, and honest near both ends.
-
-    Of no pictures it is 0–1.
-    """
-    if pictures == 0:
-        return 0.0, 1.0
-    share, z2 = correct / pictures, _Z95**2
-    centre = (share + z2 / (2 * pictures)) / (1 + z2 / pictures)
-    half = _Z95 / (1 + z2 / pictures) * math.sqrt(share * (1 - share) / pictures + z2 / (4 * pictures**2))
-    low = 0.0 if correct == 0 else centre - half  # exactly; rounding would leave 1e-17
-    high = 1.0 if correct == pictures else centre + half
-    return low, high
-
-
-def f1_interval(found: int, wrong: int) -> Interval:
-    """Return the 95 % interval of an F1.
-
-    Among the pictures that are of the class or said to be, the share J that is both is a proportion, with Wilson's
-    interval, and F1 = 2J / (1 + J).
-
-    Args:
-        found: pictures that are of the class and said to be.
-        wrong: pictures that are only one of the two.
-    """
-    low, high = wilson_interval(found, found + wrong)
-    return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
 def macro_f1_interval(confusion: NDArray[np.int64], *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:

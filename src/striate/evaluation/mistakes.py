@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from striate.data.imageset import Split
@@ -16,7 +18,7 @@ _COLUMNS = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said about one picture.
+    """What was said about one picture; where it may have several labels, about one of these: ``cat`` or ``no cat``.
 
     Args:
         index: of the picture in the split.
@@ -36,10 +38,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A class whose pictures are said to be another one.
+    """A class whose pictures are said to be another one; of several labels, one that was missed or wrongly said.
+
+    Which label is taken for which is not defined where a picture may have several.
 
     Args:
-        label, predicted: the class that they are, and the one that they are said to be.
+        label, predicted: the class that they are, and the one that they are said to be; ``cat`` and ``no cat`` or the
+            reverse.
         count: pictures.
         pictures: of the class ``label``, all of them.
         examples: the surest of them.
@@ -57,8 +62,8 @@ class Mistakes:
     """What a network gets wrong, and what it nearly gets wrong.
 
     Args:
-        wrong, pictures: how many, of how many.
-        worst: wrong answers, the surest first.
+        wrong, pictures: how many, of how many; of several labels, with any of them wrong.
+        worst: wrong answers, the surest first: those that cost most likelihood.
         pairs: confused classes, the most frequent first.
         least_sure: right answers, the least sure first.
         split: the pictures.
@@ -116,29 +121,72 @@ def mistakes(network: Predictor, split: Split, *, most: int = 16, pairs: int = 5
         NetworkError, DataError: see `predictions_of`.
     """
     predictions = predictions_of(network, split)
-    predicted, correct = predictions.predicted, predictions.correct
-    order = predictions.confidence.argsort(descending=True, stable=True)  # the surest first
+    said = _single(predictions) if predictions.task.labels == "single" else _several(predictions)
+    order = said.confidence.argsort(descending=True, stable=True)  # the surest first
+    correct = said.predicted == said.labels
     wrong, right = order[~correct[order]], order[correct[order]].flip(0)
     return Mistakes(
-        wrong=len(wrong),
+        wrong=int((~predictions.correct).sum()),
         pictures=len(split),
-        worst=_answers(predictions, split, wrong[:most]),
+        worst=_answers(said, split, wrong[:most]),
         pairs=tuple(
             ConfusedPair(
-                label=predictions.task.class_names[label],
-                predicted=predictions.task.class_names[said],
+                label=said.names[label],
+                predicted=said.names[predicted],
                 count=count,
-                pictures=int((split.labels == label).sum()),
+                pictures=int((said.labels == label).sum()),
                 examples=_answers(
-                    predictions,
+                    said,
                     split,
-                    wrong[(split.labels[wrong] == label) & (predicted[wrong] == said)][:examples],
+                    wrong[(said.labels[wrong] == label) & (said.predicted[wrong] == predicted)][:examples],
                 ),
             )
-            for label, said, count in _pairs(split.labels[wrong], predicted[wrong])[:pairs]
+            for label, predicted, count in _pairs(said.labels[wrong], said.predicted[wrong])[:pairs]
         ),
-        least_sure=_answers(predictions, split, right[:most]),
+        least_sure=_answers(said, split, right[:most]),
         split=split,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """A answers: one about each picture, or one about each label of each picture.
+
+    Args:
+        names: of what can be said.
+        picture: (A,) int64, the number of the picture.
+        labels, predicted: (A,) int64, numbers of names.
+        confidence, label_probability: (A,) of what was said, and of what it is.
+    """
+
+    names: Sequence[str]
+    picture: Tensor
+    labels: Tensor
+    predicted: Tensor
+    confidence: Tensor
+    label_probability: Tensor
+
+
+def _single(predictions: Predictions) -> _Said:
+    probabilities, labels = predictions.probabilities, predictions.labels
+    own = probabilities.gather(1, labels[:, None])[:, 0]
+    numbers = torch.arange(len(labels))
+    return _Said(predictions.task.class_names, numbers, labels, predictions.predicted, predictions.confidence, own)
+
+
+def _several(predictions: Predictions) -> _Said:
+    """Return the answers with the names ``cat``, ``dog``, …, ``no cat``, ``no dog``, …"""
+    names, probabilities, truth = predictions.task.class_names, predictions.probabilities, predictions.labels.bool()
+    pictures, classes = truth.shape
+    number = torch.arange(classes).repeat(pictures)
+    there, said = truth.flatten(), predictions.predicted.flatten()
+    return _Said(
+        names=[*names, *(f"no {name}" for name in names)],
+        picture=torch.arange(pictures).repeat_interleave(classes),
+        labels=number + classes * ~there,
+        predicted=number + classes * ~said,
+        confidence=predictions.label_confidence.flatten(),
+        label_probability=torch.where(truth, probabilities, 1 - probabilities).flatten(),
     )
 
 
@@ -148,18 +196,15 @@ def _pairs(labels: Tensor, predicted: Tensor) -> list[tuple[int, int, int]]:
     return sorted(((label, said, count) for (label, said), count in counts.items()), key=lambda one: (-one[2], *one))
 
 
-def _answers(predictions: Predictions, split: Split, indices: Tensor) -> tuple[Answer, ...]:
-    names = split.spec.task.class_names
-    said = predictions.predicted[indices].tolist()
-    probabilities = (predictions.logits[indices] / predictions.task.temperature).softmax(1)
+def _answers(said: _Said, split: Split, numbers: Tensor) -> tuple[Answer, ...]:
     return tuple(
         Answer(
-            index=index,
-            origin=split.origins[index],
-            label=names[int(split.labels[index])],
-            predicted=names[k],
-            confidence=float(row.max()),
-            label_probability=float(row[split.labels[index]]),
+            index=int(said.picture[number]),
+            origin=split.origins[int(said.picture[number])],
+            label=said.names[int(said.labels[number])],
+            predicted=said.names[int(said.predicted[number])],
+            confidence=float(said.confidence[number]),
+            label_probability=float(said.label_probability[number]),
         )
-        for index, k, row in zip(indices.tolist(), said, probabilities, strict=True)
+        for number in numbers.tolist()
     )

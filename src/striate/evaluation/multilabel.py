@@ -1,9 +1,143 @@
-"""Pictures that may have several labels: average precision, and the probability from which a label is said."""
+"""Pictures that may have several labels: their score, and the probability from which a label is said."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from striate.core.spec import TaskSpec
+from striate.evaluation.intervals import Interval, f1_interval, wilson_interval
+from striate.prediction.predictor import probabilities_of, said_of
+
+RESAMPLES = 500
+_MOST_AT_ONCE = 2_000_000  # weights of pictures, drawn together
+_EDGES = (0.025, 0.975)
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """One label: of the pictures that it is said of, how many have it (precision); of those that do, how many it is
+    said of (recall).
+
+    Args:
+        threshold: the probability from which it is said.
+        f1: the harmonic mean of precision and recall, 0–1.
+        average_precision: over all thresholds, see `average_precision`; None where no picture has the label.
+        pictures: that have it.
+        precision_interval, recall_interval, f1_interval, average_precision_interval: of 95 %; 0–1 where nothing is
+            known.
+    """
+
+    name: str
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    average_precision: float | None
+    pictures: int
+    precision_interval: Interval
+    recall_interval: Interval
+    f1_interval: Interval
+    average_precision_interval: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class MultiScore:
+    """How a network did on pictures that may have several labels.
+
+    Args:
+        pictures: N.
+        accuracy: part of the pictures all of whose labels are right, none missed and none too many (subset accuracy).
+        interval: in which the accuracy lies with 95 % confidence (Wilson 1927).
+        label_accuracy: part of the N · K single labels that are rightly said or rightly not.
+        mean_average_precision: mAP, the mean over the labels that some picture has; no threshold is in it.
+        mean_average_precision_interval, macro_f1_interval, micro_f1_interval: of 95 %, see `score_labels`.
+        macro_f1: mean F1 of the labels that some picture has.
+        micro_f1: F1 of all single labels together, where frequent labels count more.
+        said_none: pictures of which no label is said.
+        have_none: pictures that have no label.
+        classes: one score per label, in the order of the logits.
+        predicted: (N, K) bool, the labels that are said.
+        probabilities: (N, K) float32.
+    """
+
+    pictures: int
+    accuracy: float
+    interval: Interval
+    label_accuracy: float
+    mean_average_precision: float
+    mean_average_precision_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    micro_f1: float
+    micro_f1_interval: Interval
+    said_none: int
+    have_none: int
+    classes: tuple[LabelScore, ...]
+    predicted: Tensor
+    probabilities: Tensor
+
+    def __str__(self) -> str:
+        low, high = self.mean_average_precision_interval
+        return (
+            f"mAP {self.mean_average_precision:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {self.pictures:,}), "
+            f"macro F1 {self.macro_f1:.2%}, micro F1 {self.micro_f1:.2%}\n"
+            f"all labels right in {self.accuracy:.2%} of the pictures (95 % interval {self.interval[0]:.2%} to "
+            f"{self.interval[1]:.2%}), {self.label_accuracy:.2%} of the single labels; no label said of "
+            f"{self.said_none:,} pictures, {self.have_none:,} have none"
+        )
+
+
+def score_labels(logits: Tensor, labels: Tensor, task: TaskSpec, *, seed: int = 0) -> MultiScore:
+    """Score logits (N, K) against labels (N, K) of 0 and 1.
+
+    The intervals of the means and of the average precisions are of the Bayesian bootstrap over pictures (Rubin, Annals
+    of Statistics 9, 1981). To each resample half a picture with its own labels and half a picture with those of another
+    are added, both drawn by chance, for pictures without mistakes would give intervals without width.
+
+    Args:
+        logits: not divided by the temperature.
+        task: has the names, the thresholds and the temperature.
+        seed: of the bootstrap.
+    """
+    probabilities = probabilities_of(logits, task)
+    predicted, truth = said_of(probabilities, task), labels.bool()
+    right = predicted == truth
+    counts = _Counts(truth.sum(0).tolist(), predicted.sum(0).tolist(), (predicted & truth).sum(0).tolist())
+    drawn = _resampled(logits, truth.numpy(), predicted.numpy(), seed)
+    precisions = [average_precision(logits[:, k], labels[:, k]) if counts.own[k] else None for k in range(task.classes)]
+    f1s = [_f1(*each) for each in zip(counts.own, counts.said, counts.found, strict=True)]
+    known = [k for k, own in enumerate(counts.own) if own]
+    exact = int(right.all(1).sum())
+    mean_precision = sum(precisions[k] or 0.0 for k in known) / max(1, len(known))
+    macro_f1, micro_f1 = sum(f1s[k] for k in known) / max(1, len(known)), _f1(*map(sum, counts))
+    return MultiScore(
+        pictures=len(labels),
+        accuracy=exact / len(labels),
+        interval=wilson_interval(exact, len(labels)),
+        label_accuracy=float(right.double().mean()),
+        mean_average_precision=mean_precision,
+        mean_average_precision_interval=_interval(drawn.precisions[:, known].mean(1), mean_precision),
+        macro_f1=macro_f1,
+        macro_f1_interval=_interval(drawn.f1s[:, known].mean(1), macro_f1),
+        micro_f1=micro_f1,
+        micro_f1_interval=_interval(drawn.micro_f1s, micro_f1),
+        said_none=int((~predicted).all(1).sum()),
+        have_none=int((~truth).all(1).sum()),
+        classes=tuple(
+            _label_score(k, task, counts, precision, drawn.precisions[:, k]) for k, precision in enumerate(precisions)
+        ),
+        predicted=predicted,
+        probabilities=probabilities,
+    )
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> float:
@@ -77,3 +211,98 @@ def _last_of_equal(ordered: Tensor) -> Tensor:
     """Return the place of the last of each run of equal numbers."""
     differs = ordered[1:] != ordered[:-1]
     return torch.cat([differs, differs.new_ones(1)]).nonzero().flatten()
+
+
+class _Counts(NamedTuple):
+    """Of each label: the pictures that have it, those that it is said of, and those of both."""
+
+    own: list[int]
+    said: list[int]
+    found: list[int]
+
+
+class _Resampled(NamedTuple):
+    """Of R resamples: (R, K) average precisions and F1, and (R,) micro F1."""
+
+    precisions: Doubles
+    f1s: Doubles
+    micro_f1s: Doubles
+
+
+def _label_score(k: int, task: TaskSpec, counts: _Counts, precision: float | None, drawn: Doubles) -> LabelScore:
+    own, said, found = counts.own[k], counts.said[k], counts.found[k]
+    return LabelScore(
+        name=task.class_names[k],
+        threshold=task.thresholds[k] if task.thresholds else 0.5,
+        precision=found / said if said else 0.0,
+        recall=found / own if own else 0.0,
+        f1=_f1(own, said, found),
+        average_precision=precision,
+        pictures=own,
+        precision_interval=wilson_interval(found, said),
+        recall_interval=wilson_interval(found, own),
+        f1_interval=f1_interval(found, own + said - 2 * found),
+        average_precision_interval=(0.0, 1.0) if precision is None else _interval(drawn, precision),
+    )
+
+
+def _f1(own: int, said: int, found: int) -> float:
+    return 2 * found / (own + said) if found else 0.0
+
+
+def _interval(drawn: Doubles, figure: float) -> Interval:
+    if not np.isfinite(drawn).all():  # there is no label to take a mean of
+        return 0.0, 1.0
+    low, high = np.quantile(drawn, _EDGES)
+    return min(float(low), figure), min(max(float(high), figure), 1.0)  # a sum of shares may round to more
+
+
+def _resampled(logits: Tensor, truth: NDArray[np.bool_], said: NDArray[np.bool_], seed: int) -> _Resampled:
+    """Score the labels again with other weights of the pictures; see `score_labels`."""
+    ranks = [logits[:, k].sort(descending=True, stable=True) for k in range(logits.shape[1])]
+    orders = [order.numpy() for _, order in ranks]
+    lasts = [_last_of_equal(scores).numpy() for scores, _ in ranks]
+    parts = []
+    for weights, place, other, extra in _weights(len(truth), seed):
+        rows = np.arange(len(weights))
+        total = weights.copy()
+        for column in (0, 1):
+            total[rows, place[:, column]] += extra[:, column]
+        own, all_said, both, precisions = [], [], [], []
+        for k, (order, last) in enumerate(zip(orders, lasts, strict=True)):
+            having = weights * truth[:, k]
+            for column in (0, 1):
+                having[rows, place[:, column]] += extra[:, column] * truth[other[:, column], k]
+            own.append(having.sum(1))
+            all_said.append(total[:, said[:, k]].sum(1))
+            both.append(having[:, said[:, k]].sum(1))
+            precisions.append(_weighted_precision(having[:, order], total[:, order], last))
+        has, says, found = np.stack(own, 1), np.stack(all_said, 1), np.stack(both, 1)
+        parts.append((np.stack(precisions, 1), _share(2 * found, has + says),
+                      _share(2 * found.sum(1), has.sum(1) + says.sum(1))))  # fmt: skip
+    return _Resampled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _weights(pictures: int, seed: int) -> Iterator[tuple[Doubles, NDArray[np.int64], NDArray[np.int64], Doubles]]:
+    """Yield for some resamples at a time the weights (r, N) of the pictures; and, (r, 2) each, of the pictures added,
+    whose answers they have, whose labels, and their weights."""
+    random = np.random.default_rng(seed)
+    at_once = max(1, _MOST_AT_ONCE // pictures)
+    for start in range(0, RESAMPLES, at_once):
+        number = min(at_once, RESAMPLES - start)
+        place = random.integers(0, pictures, (number, 2))
+        other = np.stack([place[:, 0], random.integers(0, pictures, number)], 1)
+        yield random.standard_exponential((number, pictures)), place, other, random.standard_gamma(0.5, (number, 2))
+
+
+def _weighted_precision(having: Doubles, total: Doubles, last: NDArray[np.int64]) -> Doubles:
+    """Return the average precision (r,) of weights (r, N) in the order of the scores."""
+    found, seen = having.cumsum(1)[:, last], total.cumsum(1)[:, last]
+    gained = np.diff(found, axis=1, prepend=0.0)
+    return _share((gained * found / seen).sum(1), found[:, -1])
+
+
+def _share(part: Doubles, whole: Doubles) -> Doubles:
+    """Return part / whole, 0 of nothing."""
+    share: Doubles = np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+    return share

@@ -18,7 +18,7 @@ from striate.core.spec import InputSpec, Spec, TaskSpec
 from striate.data.imageset import Split
 from striate.networks import contract
 from striate.networks.saved import METADATA_KEY, read_tensors, write_tensors
-from striate.prediction.predictor import Classifier, compute_logits
+from striate.prediction.predictor import Classifier, compute_logits, probabilities_of, said_of
 
 PREDICTIONS_FILE = "predictions.safetensors"
 FORMAT_VERSION = 1
@@ -30,7 +30,7 @@ class Predictions:
 
     Args:
         logits: (N, K) float32, as the network gives them: not divided by the temperature.
-        labels: (N,) int64, what the pictures are.
+        labels: (N,) int64, what the pictures are; (N, K) uint8 of 0 and 1 where they may have several labels.
         origins: N names of the pictures.
         task: what the logits mean, with the temperature.
     """
@@ -42,23 +42,29 @@ class Predictions:
 
     @property
     def probabilities(self) -> Tensor:
-        """Of each class, (N, K) float32: the softmax of the logits over the temperature."""
-        return (self.logits / self.task.temperature).softmax(1)
+        """Of each class, (N, K) float32; see `probabilities_of`."""
+        return probabilities_of(self.logits, self.task)
 
     @property
     def predicted(self) -> Tensor:
-        """(N,) int64, the most probable class of each picture."""
-        return self.logits.argmax(1)
+        """(N,) int64, the most probable class of each picture; (N, K) bool, the labels that are said, of several."""
+        return self.logits.argmax(1) if self.task.labels == "single" else said_of(self.probabilities, self.task)
 
     @property
     def confidence(self) -> Tensor:
-        """(N,) float32, the probability of the most probable class."""
-        return self.probabilities.amax(1)
+        """(N,) float32, the probability of what is said: of all labels together, as if they were independent."""
+        return self.probabilities.amax(1) if self.task.labels == "single" else self.label_confidence.prod(1)
+
+    @property
+    def label_confidence(self) -> Tensor:
+        """(N, K) float32, of several labels: the probability that what is said of each, it or not it, is right."""
+        return torch.where(self.predicted, self.probabilities, 1 - self.probabilities)
 
     @property
     def correct(self) -> Tensor:
-        """(N,) bool, whether the most probable class is the picture's."""
-        return self.predicted == self.labels
+        """(N,) bool, whether what is said is right: of several labels, all of them."""
+        right = self.predicted == self.labels
+        return right if right.ndim == 1 else right.all(1)
 
 
 Predictor = nn.Module | Classifier | Predictions
@@ -103,8 +109,8 @@ def spec_and_module(network: nn.Module | Classifier, default: Spec) -> tuple[Spe
 def write_predictions(folder: Path, predictions: Predictions, network: nn.Module | Classifier, split: Split) -> Path:
     """Keep predictions as ``predictions.safetensors`` in a run's folder, with what they are of.
 
-    The file holds ``logits`` (N, K) float32 and ``labels`` (N,) int64; its metadata the fingerprints of the weights
-    and of the pictures.
+    The file holds ``logits`` (N, K) float32 and ``labels``, (N,) int64 or (N, K) uint8; its metadata the fingerprints
+    of the weights and of the pictures.
 
     Raises:
         FileError: it cannot be written.
@@ -146,8 +152,14 @@ def check_same_classes(known: TaskSpec, given: TaskSpec) -> None:
     """Refuse pictures of other classes than the network knows.
 
     Raises:
-        DataError: the names or their order differ.
+        DataError: the names or their order differ, or only one of the two may have several labels.
     """
+    if known.labels != given.labels:
+        forms = {"single": "one class", "multi": "several labels"}
+        raise DataError(
+            f"The network gives a picture {forms[known.labels]}, these pictures have {forms[given.labels]} each. "
+            "Evaluate it on pictures that are labelled as those that it learned from."
+        )
     if known.class_names != given.class_names:
         raise DataError(
             f"The network knows the classes {few(known.class_names)}, these pictures have {few(given.class_names)}. "

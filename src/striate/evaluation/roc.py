@@ -13,11 +13,10 @@ from torch import Tensor
 from striate.data.imageset import Split
 from striate.drawing.curves import Curve, Plane, draw_curves
 from striate.drawing.svg import Drawing
-from striate.evaluation.metrics import Interval
+from striate.evaluation.intervals import Z95, Interval
 from striate.evaluation.predictions import Predictor, predictions_of
 
 DRAWN = 6  # curves that can be told apart
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +93,8 @@ class Roc:
 def roc(network: Predictor, split: Split) -> Roc:
     """Return the ROC of each class against all others; pictures are ranked by the probability of the class.
 
+    Of several labels: of the pictures that have each against those that have it not.
+
     The AUC is the Mann–Whitney statistic, ties counted half (Hanley and McNeil, Radiology 143, 1982).
 
     Args:
@@ -104,9 +105,13 @@ def roc(network: Predictor, split: Split) -> Roc:
         NetworkError, DataError: see `predictions_of`.
     """
     predictions = predictions_of(network, split)
-    odds = log_odds(predictions.logits / predictions.task.temperature).numpy()
+    several = predictions.task.labels == "multi"
+    odds = (predictions.logits if several else log_odds(predictions.logits / predictions.task.temperature)).numpy()
     labels = split.labels.numpy()
-    classes = tuple(_of_class(name, odds[:, k], labels == k) for k, name in enumerate(predictions.task.class_names))
+    classes = tuple(
+        _of_class(name, odds[:, k], labels[:, k] == 1 if several else labels == k)
+        for k, name in enumerate(predictions.task.class_names)
+    )
     areas = [one.auc for one in classes if one.auc is not None]
     return Roc(classes, sum(areas) / len(areas) if areas else None, len(labels))
 
@@ -162,7 +167,7 @@ def _edge(auc: float, end: float, own: int, others: int) -> float:
         pairs = (own + others) / 2 - 1
         spread = 1 + pairs * ((1 - middle) / (2 - middle) + middle / (1 + middle))
         deviation = math.sqrt(middle * (1 - middle) * spread / (own * others))
-        inside, outside = (middle, outside) if abs(auc - middle) <= _Z95 * deviation else (inside, middle)
+        inside, outside = (middle, outside) if abs(auc - middle) <= Z95 * deviation else (inside, middle)
     return (inside + outside) / 2
 
 

@@ -15,6 +15,7 @@ from striate.prediction.predictor import Classifier
 
 Views = Literal["flip", "shift", "flip+shift"]
 SHIFT = 1 / 32  # of the shorter side
+_LEAST = 1e-12  # distance of a probability from 0 and 1, where log odds end
 
 
 def predict_views(network: nn.Module | Classifier, split: Split, views: Views) -> Predictions:
@@ -25,7 +26,7 @@ def predict_views(network: nn.Module | Classifier, split: Split, views: Views) -
     classes do not change by them: a mirrored digit is another sign.
 
     Returns:
-        logits that are the logarithms of the averages, at a temperature of 1.
+        logits that are the logarithms of the averages (of several labels, their log odds), at a temperature of 1.
 
     Raises:
         DataError: there are no such views, or the pictures are too small to be moved.
@@ -48,8 +49,9 @@ def predict_views(network: nn.Module | Classifier, split: Split, views: Views) -
             total = probabilities if total is None else total + probabilities
             number += 1
     assert total is not None
-    logits = (total / number).clamp(min=torch.finfo(torch.float32).tiny).log().float()
-    return Predictions(logits, split.labels, split.origins, made.task.model_copy(update={"temperature": 1.0}))
+    mean = (total / number).clamp(min=torch.finfo(torch.float32).tiny)
+    logits = mean.log() if made.task.labels == "single" else mean.logit(eps=_LEAST)
+    return Predictions(logits.float(), split.labels, split.origins, made.task.model_copy(update={"temperature": 1.0}))
 
 
 def _view(images: Tensor, down: int, right: int, mirrored: bool) -> Tensor:

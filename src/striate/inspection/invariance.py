@@ -29,7 +29,7 @@ from striate.data.keyed import keyed_generator
 from striate.drawing.curves import Curve, Plane, draw_curves
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
 from striate.drawing.svg import Drawing
-from striate.evaluation.metrics import wilson_interval
+from striate.evaluation.intervals import wilson_interval
 from striate.inspection.subject import Pictures, Subject, subject_of
 from striate.networks import contract
 from striate.prediction.predictor import Classifier, check_finite, probabilities_of

@@ -33,7 +33,7 @@ class Subject:
         network: images (N, C, H, W) → logits (N, K); its modes are left as they are.
         spec: what it takes and what its logits mean.
         images: (N, C, H, W) uint8 at the network's size.
-        labels: (N,) int64, the class of each picture; None where it is not known.
+        labels: (N,) int64, the class of each picture; None where it is not known, or may be several.
         origins: a name of each picture.
     """
 
@@ -78,7 +78,7 @@ class Subject:
         """Return the class that is asked about for each picture.
 
         Args:
-            target: a class by name or number, or one for each picture; the network's own answer where None.
+            target: a class by name or number, or one for each picture; the most probable one where None.
 
         Returns:
             (N,) int64.
@@ -131,7 +131,8 @@ def subject_of(network: nn.Module | Classifier, pictures: Pictures) -> Subject:
         if not len(pictures):
             raise DataError("There must be at least one picture to look at, got none.")
         spec = spec or pictures.spec
-        labels = pictures.labels if spec.task.class_names == pictures.spec.task.class_names else None
+        same = spec.task.class_names == pictures.spec.task.class_names
+        labels = pictures.labels if same and pictures.labels.ndim == 1 else None
         return _checked(module, spec, pictures.images, labels, pictures.origins, known=known)
     images = _as_tensor(pictures, spec)
     spec = spec or _guessed(module, images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StrictInt, ValidationError
 from torch import Tensor, nn
 
 from striate.core import files
-from striate.core.errors import FileError
+from striate.core.errors import DataError, FileError
 from striate.core.spec import Spec, TaskSpec
 from striate.networks import contract
 from striate.networks.build import Blueprint, blueprint_of, construct, foreign_blueprint, is_built_as, on_meta
@@ -129,7 +130,9 @@ def load(path: str | Path, network: nn.Module | None = None) -> SavedNetwork:
 
 
 def store_temperature(path: str | Path, temperature: float) -> Path:
-    """Write another temperature into a saved network, atomically; everything else in it stays as it is.
+    """Write another temperature into a saved network, atomically; no answer changes, nor anything else in the file.
+
+    Thresholds of several labels move with the probabilities; see `TaskSpec.at`.
 
     Args:
         path: of the ``.safetensors`` file, or of the run's folder that holds ``model.safetensors``.
@@ -141,11 +144,39 @@ def store_temperature(path: str | Path, temperature: float) -> Path:
     Raises:
         FileError: see `load`; or it cannot be written.
     """
+    return _store_task(path, lambda task: task.at(temperature))
+
+
+def store_thresholds(path: str | Path, thresholds: Sequence[float] | None) -> Path:
+    """Write into a saved network from which probability on each label is said, atomically.
+
+    Args:
+        path: of the ``.safetensors`` file, or of the run's folder that holds ``model.safetensors``.
+        thresholds: one probability per class, at the temperature in the file; ½ each where None.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        DataError: they are not one probability per class, or each picture has one class only.
+        FileError: see `load`; or it cannot be written.
+    """
+
+    def changed(task: TaskSpec) -> TaskSpec:
+        try:
+            return TaskSpec.model_validate({**task.model_dump(), "thresholds": thresholds})
+        except ValidationError as error:
+            told = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise DataError(f"The thresholds of {path} cannot be {thresholds}: {told}.") from error
+
+    return _store_task(path, changed)
+
+
+def _store_task(path: str | Path, change: Callable[[TaskSpec], TaskSpec]) -> Path:
     path = _resolve(Path(path))
     metadata, tensors = read_tensors(path)
     header = _read_header(path, metadata)
-    task = TaskSpec.model_validate({**header.spec.task.model_dump(), "temperature": temperature})
-    spec = header.spec.model_copy(update={"task": task})
+    spec = header.spec.model_copy(update={"task": change(header.spec.task)})
     write_tensors(path, tensors, header.model_copy(update={"spec": spec}).model_dump_json())
     return path
 

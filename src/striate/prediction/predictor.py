@@ -22,6 +22,7 @@ from striate.networks import contract, saved
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
 PICTURES_AT_ONCE = 512
+NONE = "none"  # what is said of a picture that may have several labels and has none
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,20 @@ class Prediction:
     """What a classifier says about one picture.
 
     Args:
-        label: the most probable class.
-        probability: of that class, 0–1.
+        label: the most probable class. Where a picture may have several: those that are said, joined by commas, or
+            ``none``.
+        probability: of that class, 0–1; of several labels, that they are just these, were they independent.
         top: (class, probability) of the most probable classes, best first.
+        labels: (class, probability) of what is said: the one class, or all that reach their thresholds, best first.
     """
 
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    labels: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
-        return f"{self.label} ({self.probability:.1%})"
+        return ", ".join(f"{name} ({probability:.1%})" for name, probability in self.labels) or NONE
 
 
 @final
@@ -104,10 +108,15 @@ class Classifier:
         return probabilities_of(logits, self.spec.task)
 
     def _in_words(self, probabilities: Tensor, top: int) -> Prediction:
-        best = probabilities.topk(min(top, len(probabilities)))
-        names = self.spec.task.class_names
-        ranked = tuple((names[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True))
-        return Prediction(ranked[0][0], ranked[0][1], ranked)
+        task = self.spec.task
+        best = probabilities.sort(descending=True, stable=True)
+        ranked = [(task.class_names[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        if task.labels == "single":
+            return Prediction(*ranked[0], tuple(ranked[:top]), tuple(ranked[:1]))
+        said = said_of(probabilities, task)
+        labels = tuple(one for one, is_said in zip(ranked, said[best.indices].tolist(), strict=True) if is_said)
+        sure = float(torch.where(said, probabilities, 1 - probabilities).prod())
+        return Prediction(", ".join(name for name, _ in labels) or NONE, sure, tuple(ranked[:top]), labels)
 
 
 def load_classifier(path: str | Path, network: nn.Module | None = None) -> Classifier:
@@ -150,6 +159,28 @@ def probabilities_of(logits: Tensor, task: TaskSpec) -> Tensor:
     """Return what logits (N, K) mean: the probability of each class, of the same type."""
     logits = logits / task.temperature
     return logits.softmax(1) if task.labels == "single" else logits.sigmoid()
+
+
+def said_of(probabilities: Tensor, task: TaskSpec) -> Tensor:
+    """Return which labels are said where a picture may have several: those whose probability reaches its threshold.
+
+    Args:
+        probabilities: (…, K).
+        task: has the thresholds.
+
+    Returns:
+        (…, K) bool.
+    """
+    thresholds = torch.tensor(task.thresholds or (0.5,) * task.classes, dtype=torch.float64)
+    return probabilities.double() >= thresholds
+
+
+def in_words(label: Tensor, task: TaskSpec) -> str:
+    """Return what a picture is: the name of the class whose number it is, or of those that are 1 in K, or ``none``."""
+    names = task.class_names
+    if not label.ndim:
+        return names[int(label)]
+    return ", ".join(names[k] for k in label.nonzero().flatten().tolist()) or NONE
 
 
 def check_finite(logits: Tensor) -> None:
