@@ -42,6 +42,7 @@ def train(
     size: int | None = None,
     channels: int | None = None,
     data_dir: Path | None = None,
+    skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
     output: Path | None = None,
     resume: Path | None = None,
     config: Path | None = None,
@@ -67,6 +68,7 @@ def train(
         size: Height and width in pixels that pictures are resized to.
         channels: 1 for grey, 3 for RGB.
         data_dir: Where the files of a named data set are.
+        skip_unreadable: Leave out picture files that cannot be read, and say which.
         output: The folder to write. Default: runs/DATA-NETWORK-NUMBER.
         resume: The folder of a run that was stopped, to go on with.
         config: A recipe.toml to start from; flags change single fields.
@@ -79,6 +81,7 @@ def train(
             recipe,
             model=model,
             pretrained=pretrained or None,
+            skip_unreadable=skip_unreadable or None,
             size=size,
             channels=channels,
             output=output,
@@ -88,13 +91,23 @@ def train(
         run = fit(network, images, resume=resume)
     else:
         base = read_recipe(config) if config else None
-        seed = recipe.seed if base is None or "seed" in recipe.model_fields_set else base.seed
+        changes = {name: getattr(recipe, name) for name in recipe.model_fields_set}
+        said = base.changed(**changes) if base else recipe  # the rest is chosen when the pictures are known
         like, weights = _published(model, size, channels) if pretrained else (None, None)
         size, channels = (None, None) if pretrained else (size, channels)  # like has them
-        images = load_data(data or "digits", data_dir=data_dir, size=size, channels=channels, seed=seed, like=like)
+        images = load_data(
+            data or "digits",
+            data_dir=data_dir,
+            size=size,
+            channels=channels,
+            seed=said.seed,
+            like=like,
+            stored_size=said.stored_size,
+            skip_unreadable=skip_unreadable,
+        )
         model = model or recommended_model(images.name)
         base = base or recommended_recipe(images.name, model, images.spec.input)
-        chosen = base.changed(**{name: getattr(recipe, name) for name in recipe.model_fields_set})
+        chosen = base.changed(**changes)
         network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
         plan = SayFirst(_plan(images, network, model, chosen), json)
@@ -149,14 +162,14 @@ def _stopped(folder: Path, data: str | None, data_dir: Path | None) -> tuple[nn.
 
 def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> str:
     """Return what is about to happen, or refuse it where it does not fit in memory."""
-    batch_size = min(recipe.batch_size, len(images.train))
+    batch_size = min(recipe.batch_size, len(images.learned))
     layers = check_fits_in_memory(network, images.spec, batch_size)
     shape = "×".join(str(number) for number in images.spec.input.shape)
     held_out = " (held out of train)" if images.held_out else ""
     use = "to learn from too" if recipe.learn_from == "train+val" else f"to choose by{held_out}"
     return "\n".join(
         [
-            f"pictures  {images.name}: {len(images.train):,} to train, {len(images.val):,} {use}, "
+            f"pictures  {images.name}: {len(images.learned):,} to train, {len(images.val):,} {use}, "
             f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
             f"network   {model}: {layers.parameters:,} parameters",
             f"recipe    {recipe.epochs:g} epochs, batches of {recipe.batch_size}, {recipe.optimizer} at "

@@ -29,6 +29,7 @@ from striate.data.batches import batch_count, epoch_batches
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator, keyed_seed
 from striate.data.preprocess import normalise
+from striate.data.stream.stream import Stream
 from striate.evaluation.multilabel import fit_thresholds, mean_average_precision
 from striate.networks import contract, saved
 from striate.prediction.predictor import compute_logits
@@ -93,7 +94,7 @@ def fit(
     machine.keep_buffers()
     _rehearse(network, images, recipe)
     whole = recipe.learn_from == "train+val"
-    learned, val = (images.train_and_val, None) if whole else (images.train, images.val)
+    learned, val = (images.train_and_val, None) if whole else (images.learned, images.val)
     run = _start(network, images, recipe, len(learned))
     contract.remember_spec(network, images.spec)
     run.folder = Path(resume) if resume else run_folder(folder, images.name, run.blueprint.short_name)
@@ -109,11 +110,12 @@ def fit(
     return run
 
 
-def _train(run: Run, learned: Split, val: Split | None, observers: list[Observer], *, resuming: bool) -> None:
+def _train(run: Run, learned: Split | Stream, val: Split | None, observers: list[Observer], *, resuming: bool) -> None:
     start = time.perf_counter()
     execution = _resolve(run, learned)
     several = run.spec.task.labels == "multi"
-    run.class_weights = class_weights(run.recipe, run.spec.task, learned.labels.to(machine.device()))
+    if isinstance(learned, Split):
+        run.class_weights = class_weights(run.recipe, run.spec.task, learned.labels.to(machine.device()))
     if not resuming:
         _prepare(run, learned)
     execution.place(run.network)
@@ -173,11 +175,11 @@ def _start(network: nn.Module, images: ImageSet, recipe: Recipe, count: int) -> 
     )
 
 
-def _resolve(run: Run, learned: Split) -> Execution:
+def _resolve(run: Run, learned: Split | Stream) -> Execution:
     """Measure what the recipe leaves open, and write it into the run's recipe."""
     recipe, task = run.recipe, run.spec.task
-    first = learned.images[: recipe.batch_size]
-    labels = learned.labels[: recipe.batch_size].to(machine.device())
+    some = _some(learned, recipe.batch_size)
+    first, labels = some.images, some.labels.to(machine.device())
 
     def train_once(network: nn.Module, execution: Execution) -> None:
         with execution.autocast():
@@ -212,7 +214,8 @@ def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
     resolve_loss(recipe, images.spec.task)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise NetworkError("The network must have parameters that learn, got none. Give it a conv or an fc.")
-    two = images.train[:2]
+    _check_streamable(images.learned, recipe)
+    two = _some(images.learned, 2)
     for resolution in {phase.resolution for phase in recipe.plan}:
         size = (resolution, resolution) if resolution else None
         side = resolution or min(images.spec.input.height, images.spec.input.width)
@@ -229,10 +232,24 @@ def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
             ) from error
 
 
-def _prepare(run: Run, learned: Split) -> None:
+def _some(learned: Split | Stream, pictures: int) -> Split:
+    """Return some pictures to measure and to rehearse with: the first ones, or some of a stream."""
+    return learned.some(pictures) if isinstance(learned, Stream) else learned[:pictures]
+
+
+def _check_streamable(learned: Split | Stream, recipe: Recipe) -> None:
+    """Refuse what needs the labels of all pictures, or all of them in memory."""
+    for field, only in (("learn_from", "train"), ("sampling", "uniform"), ("class_weights", "none")):
+        if isinstance(learned, Stream) and getattr(recipe, field) != only:
+            raise RecipeError(f"{field} must be {only} for a stream of shards, got {getattr(recipe, field)}.")
+
+
+def _prepare(run: Run, learned: Split | Stream) -> None:
     """Let the network initialise itself from pictures, where it does: SpeedNet's whitening."""
     prepare = getattr(run.network, "prepare", None)
-    if callable(prepare):
+    if callable(prepare) and isinstance(learned, Stream):
+        prepare(normalise(learned.some(PREPARE_PICTURES, run.recipe.seed).images, run.spec.input))
+    elif callable(prepare):
         order = torch.randperm(len(learned), generator=keyed_generator(run.recipe.seed, _PREPARE_STREAM))
         chosen = order[:PREPARE_PICTURES]
         prepare(normalise(learned.images.index_select(0, chosen), run.spec.input))
@@ -247,11 +264,14 @@ def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:
 
 
 def _batches_left(
-    run: Run, learned: Split, epoch: int, phase_number: int, execution: Execution
+    run: Run, learned: Split | Stream, epoch: int, phase_number: int, execution: Execution
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the pictures (B, C, H, W), augmented and normalised, and their targets, of what is left of an epoch."""
     recipe, resolution, device = run.recipe, run.recipe.plan[phase_number].resolution, machine.device()
     size = (resolution, resolution) if resolution else (run.spec.input.height, run.spec.input.width)
+    shares = None
+    if isinstance(learned, Split) and recipe.sampling == "balanced":
+        shares = balancing_shares(learned.labels, run.spec.task.classes)
     batches = epoch_batches(
         learned,
         recipe.batch_size,
@@ -260,7 +280,7 @@ def _batches_left(
         drop_last=run.train_pictures >= recipe.batch_size,
         start_batch=run.step - epoch * run.steps_per_epoch,
         size=size if resolution else None,
-        shares=balancing_shares(learned.labels, run.spec.task.classes) if recipe.sampling == "balanced" else None,
+        shares=shares,
     )
     for batch in itertools.islice(batches, run.total_steps - run.step):
         images, labels, index = (one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index))

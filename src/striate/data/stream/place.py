@@ -54,7 +54,9 @@ class Place:
         Raises:
             FileError: it is not there, or not so long, or the server does not answer any more.
         """
-        content = _fetched(self.where(name), offset, size) if self.remote else _read(Path(self.base, name), offset, size)
+        content = (
+            _fetched(self.where(name), offset, size) if self.remote else _read(Path(self.base, name), offset, size)
+        )
         if len(content) != size:
             raise FileError(
                 f"{self.where(name)} must have {offset + size:,} bytes as its index says, got {offset + len(content):,}. "
@@ -148,7 +150,9 @@ def _check_passing(url: str, error: OSError | http.client.HTTPException) -> None
     if code is None or code in _PASSING or code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
         return
     kind = _AbsentError if code in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.GONE) else FileError
-    raise kind(f"Cannot read {url}: the server says {code} {getattr(error, 'reason', '')}. Check the address.") from error
+    raise kind(
+        f"Cannot read {url}: the server says {code} {getattr(error, 'reason', '')}. Check the address."
+    ) from error
 
 
 def _gone(url: str, error: BaseException) -> FileError:

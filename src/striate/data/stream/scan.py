@@ -93,9 +93,7 @@ def count_shards(paths: Sequence[Path], name: str, class_names: Sequence[str] | 
     several = any(one.several for one in counted.values())
     shards = [_shard(path, one, names) for path, one in counted.items()]
     try:
-        return ShardIndex(
-            name=name, class_names=names, labels="multi" if several else "single", shards=tuple(shards)
-        )
+        return ShardIndex(name=name, class_names=names, labels="multi" if several else "single", shards=tuple(shards))
     except ValidationError as error:
         raise DataError(f"The shards of {name} cannot be used: {error.errors()[0]['msg']}.") from error
 
@@ -111,7 +109,9 @@ def _counted(extents: Iterable[Extent] | Iterator[Extent]) -> Counted:
     for extent in extents:
         counted.add(*extent)
         if len(counted.labels) > MOST_CLASSES:
-            raise DataError(f"The labels of shards must be at most {MOST_CLASSES:,} classes, got more. Are they captions?")
+            raise DataError(
+                f"The labels of shards must be at most {MOST_CLASSES:,} classes, got more. Are they captions?"
+            )
     return counted
 
 
@@ -126,7 +126,9 @@ def _class_names(labels: Mapping[int | str, int], name: str, given: Sequence[str
         names = tuple(given or words)
         unknown = sorted(set(words) - set(names))
         if unknown:
-            raise DataError(f"class_names must hold every label in the shards of {name}; {listed(unknown)} are missing.")
+            raise DataError(
+                f"class_names must hold every label in the shards of {name}; {listed(unknown)} are missing."
+            )
         return names
     least = max(numbers, default=0) + 1
     if least > MOST_CLASSES or (given is not None and len(given) < least):

@@ -128,7 +128,9 @@ def _base_and_last(data: str) -> tuple[str, str | None]:
         return (data, None) if path.is_dir() else (str(path.parent), path.name)
     parts = urllib.parse.urlsplit(data)
     if parts.query or parts.fragment or parts.username:
-        raise DataError(f"The address of shards must be without user, ? and #, got {data!r}. Serve them under a plain one.")
+        raise DataError(
+            f"The address of shards must be without user, ? and #, got {data!r}. Serve them under a plain one."
+        )
     folder, _, last = data.rpartition("/")
     if not last.endswith(".tar"):
         folder, last = (folder, "") if last == INDEX_FILE or not last else (data, "")
@@ -145,7 +147,9 @@ def _expanded(pattern: str) -> list[str]:
         raise DataError(f"A pattern of shards must count up, at most to {_MOST_SHARDS:,} of them, got {pattern!r}.")
     width = len(found[1])
     numbers = [f"{number:0{width}}" for number in range(first, last + 1)]
-    return [name for number in numbers for name in _expanded(pattern[: found.start()] + number + pattern[found.end() :])]
+    return [
+        name for number in numbers for name in _expanded(pattern[: found.start()] + number + pattern[found.end() :])
+    ]
 
 
 def _chosen(index: ShardIndex, names: Sequence[str], place: Place) -> ShardIndex:
@@ -153,7 +157,9 @@ def _chosen(index: ShardIndex, names: Sequence[str], place: Place) -> ShardIndex
     known = {shard.name for shard in index.shards}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise DataError(f"The index {place.where(INDEX_FILE)} must name every shard that is asked for, not {unknown[0]!r}.")
+        raise DataError(
+            f"The index {place.where(INDEX_FILE)} must name every shard that is asked for, not {unknown[0]!r}."
+        )
     kept = tuple(shard for shard in index.shards if shard.name in names or shard.split != "train")
     return index.model_copy(update={"shards": kept})
 
@@ -188,9 +194,7 @@ def _held_out(order: list[PlacedBlock], wanted: int, name: str) -> list[PlacedBl
     return sorted(held, key=lambda one: one.first)
 
 
-def _wanted(
-    index: ShardIndex, size: tuple[int, int] | None, channels: int | None, resize: Resize | None
-) -> InputSpec:
+def _wanted(index: ShardIndex, size: tuple[int, int] | None, channels: int | None, resize: Resize | None) -> InputSpec:
     """Return the InputSpec of the index where it is as asked for, else one to be measured."""
     own = index.input or unmeasured(3, DEFAULT_SIDE, DEFAULT_SIDE, "crop")
     height, width = size or (own.height, own.width)
