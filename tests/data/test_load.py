@@ -105,8 +105,8 @@ def test_hyphens_and_underscores_are_equal(tmp_path):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ("fashion-mnits", r"No data set, folder or archive 'fashion-mnits'\. Did you mean 'fashion_mnist'\?"),
-        ("/nowhere/at/all", r"No data set, folder or archive '/nowhere/at/all'\. `striate datasets` lists"),
+        ("fashion-mnits", r"No data set, folder, archive or table 'fashion-mnits'\. Did you mean 'fashion_mnist'\?"),
+        ("/nowhere/at/all", r"No data set, folder, archive or table '/nowhere/at/all'\. `striate datasets` lists"),
         (3, r"Arrays of train must be a pair \(images, labels\), got int"),
     ],
 )
@@ -117,7 +117,10 @@ def test_no_such_data_is_said(data, sentence):
 
 def test_a_file_of_another_kind_or_a_broken_archive_is_refused(tmp_path):
     (tmp_path / "table.xlsx").touch()
-    with pytest.raises(DataError, match=r"table\.xlsx must be a folder or an archive \(\.zip, .*\), got another file"):
+    with pytest.raises(
+        DataError,
+        match=r"table\.xlsx must be a folder, an archive \(\.zip, .*\) or a table \(\.csv, \.tsv\), got another file",
+    ):
         load_data(tmp_path / "table.xlsx")
     (tmp_path / "pets.zip").write_bytes(b"PK but nothing else")
     with pytest.raises(DataError, match=r"pets\.zip must be a whole \.zip, .*it is damaged or something else"):

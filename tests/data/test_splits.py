@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.splits import divide, stratified
+from striate.data.splits import divide
+from striate.data.stratify import stratified
 
 
 @given(

@@ -1,22 +1,28 @@
-"""Holding out: seeded, stratified splits, so that each class keeps its share in every split."""
+"""Where the pictures of train, val and test come from: what a source has, and what is held out of train."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from striate.core.errors import DataError
+from striate.data.sources.classes import listed
+from striate.data.stratify import hold_out
 
 VAL_SHARE = 0.10
 VAL_LIMIT = 5_000
 TEST_SHARE = 0.15
+# What people call the splits, in lower case.
+SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 
 # Each split is drawn from a stream of its own.
 _TEST_STREAM, _VAL_STREAM = 0, 1
+_LOGGER = logging.getLogger(__name__)
 
 
 @final
@@ -28,64 +34,79 @@ class Part:
     index: Tensor
 
 
-def divide(labels: Mapping[str, Tensor], seed: int, test_share: float = TEST_SHARE) -> dict[str, Part]:
+def divide(
+    labels: Mapping[str, Tensor],
+    seed: int,
+    test_share: float = TEST_SHARE,
+    *,
+    groups: Mapping[str, Tensor] | None = None,
+    stays: Tensor | None = None,
+) -> dict[str, Part]:
     """Return where the pictures of ``train``, ``val`` and ``test`` come from.
 
     A split that the source has is taken whole. A missing ``test`` (``test_share``) and then a missing ``val``
     (10 %, at most 5,000) are held out of ``train``, seeded and stratified by class.
 
     Args:
-        labels: (N,) int64 of each split that the source has; ``train`` must be among them.
+        labels: (N,) int64 of each split that the source has, or (N, K) uint8 where a picture may have several classes;
+            ``train`` must be among them.
         seed: the same seed holds out the same pictures.
+        groups: (N,) int64 of each split; a group is held out whole or not at all.
+        stays: (N,) bool, the pictures of ``train`` that are never held out.
     """
     parts = {name: Part(name, torch.arange(len(own))) for name, own in labels.items()}
-    train = torch.arange(len(labels["train"]))
+    kept = torch.zeros(len(labels["train"]), dtype=torch.bool) if stays is None else stays
+    train = (~kept).nonzero().flatten()
     held_out = (("test", test_share, None, _TEST_STREAM), ("val", VAL_SHARE, VAL_LIMIT, _VAL_STREAM))
     for name, share, limit, stream in held_out:
         if name not in labels:
-            held, rest = stratified(labels["train"][train], share, seed=seed, stream=stream, limit=limit)
+            own = None if groups is None else groups["train"][train]
+            held, rest = hold_out(labels["train"][train], share, seed=seed, stream=stream, limit=limit, groups=own)
             parts[name] = Part("train", train[held])
             train = train[rest]
-    parts["train"] = Part("train", train)
+    parts["train"] = Part("train", torch.cat([train, kept.nonzero().flatten()]).sort().values)
     return parts
 
 
-def stratified(
-    labels: Tensor, share: float, *, seed: int, stream: int = 0, limit: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Divide the positions 0 … N − 1 in two, each class in the same proportion.
-
-    Every class of two or more gives at least one and keeps at least one.
+def check_held_out(
+    parts: Mapping[str, Part],
+    labels: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    groups: Mapping[str, Tensor] | None,
+    name: str,
+) -> None:
+    """Refuse a split that came out empty; say which classes one lacks where the groups left no other choice.
 
     Args:
-        labels: (N,) int64.
-        share: of N to hold out, 0–1.
-        seed, stream: the same pair draws the same positions.
-        limit: the most to hold out.
+        parts: what ``divide`` returned for ``labels`` and ``groups``.
+        class_names: K names.
+        name: of the data, for the sentences.
 
-    Returns:
-        The positions held out and the positions left, both int64 and ascending.
+    Raises:
+        DataError: val or test came out empty.
     """
-    labels_array = labels.numpy()
-    counts = np.bincount(labels_array)
-    take = _take_per_class(counts, share, limit)
-    # Sorted by class and then by a random key, a picture's rank in its class says whether it is held out.
-    order = np.lexsort((np.random.default_rng([seed, stream]).random(len(labels_array)), labels_array))
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    held = rank < take[labels_array[order]]
-    return torch.from_numpy(np.sort(order[held])), torch.from_numpy(np.sort(order[~held]))
+    for split in ("test", "val"):
+        part = parts[split]
+        if part.source != "train":
+            continue
+        if len(part.index) == 0:
+            what, got = ("pictures", "two at most") if groups is None else ("groups", _few_groups(groups["train"]))
+            raise DataError(
+                f"{name} must have at least three {what} of a class, one each for train, val and test, got {got}. "
+                f"Add {what}, or give a val or test split of your own."
+            )
+        own = labels["train"][part.index]
+        counts = own.sum(dim=0) if own.ndim == 2 else torch.bincount(own, minlength=len(class_names))
+        missing = [class_names[number] for number in (counts == 0).nonzero().flatten().tolist()]
+        if groups is not None and missing:
+            _LOGGER.warning(
+                "%s of %s has no picture of %s: too few groups have any. Add groups, or say the split of each.",
+                split,
+                name,
+                listed(missing),
+            )
 
 
-def _take_per_class(counts: NDArray[np.int64], share: float, limit: int | None) -> NDArray[np.int64]:
-    """Return how many of each class to hold out: the largest remainders make the total right."""
-    total = int(counts.sum())
-    wanted = round(total * share)
-    if limit is not None:
-        wanted = min(wanted, limit)
-    ideal = counts * (wanted / total)
-    take = np.floor(ideal).astype(np.int64)
-    largest = np.argsort(take - ideal, kind="stable")
-    take[largest[: wanted - int(take.sum())]] += 1
-    at_most = np.maximum(counts - 1, 0)
-    bounded: NDArray[np.int64] = np.minimum(np.maximum(take, 1), at_most)
-    return bounded
+def _few_groups(groups: Tensor) -> str:
+    count = len(torch.unique(groups))
+    return f"{count} in all" if count < 3 else "groups that hold all pictures of some class"

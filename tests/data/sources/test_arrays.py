@@ -93,7 +93,7 @@ def test_writeable_memory_is_shared_and_read_only_memory_is_not_written():
         ((GREY.astype(np.float64), LABELS), "images of train must be uint8 from 0 to 255, got float64. Numbers from 0"),
         ((GREY[0, 0], LABELS), r"images of train must have shape \(N, H, W\), .*, got \(5,\)"),
         ((GREY[:0], LABELS[:0]), r"images of train must have shape .*, got \(0, 1, 4, 5\)"),
-        ((GREY, LABELS[:5]), r"labels of train must be one per image, shape \(6,\), got \(5,\)"),
+        ((GREY, LABELS[:5]), r"labels of train must be one per image, shape \(6,\), or 0 and 1 for each class, .*, got \(5,\)"),
         ((GREY, LABELS / 2), "labels of train must be whole numbers or words, got float64"),
         ((GREY, LABELS * 0), "the arrays must have at least two classes, got only '0'"),
         (

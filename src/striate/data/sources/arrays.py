@@ -13,6 +13,7 @@ from torch import Tensor
 from striate.core.errors import DataError
 from striate.data.sources.builtin import Labelled
 from striate.data.sources.classes import check_classes
+from striate.data.sources.labels import numbered_labels
 
 AnyArray: TypeAlias = NDArray[Any]
 # What people hand over: anything that np.asarray takes, a tensor included.
@@ -23,7 +24,7 @@ _SPLITS_OF = {2: ("train", "test"), 3: _SPLITS}
 
 
 def read_arrays(
-    data: Pair | tuple[Pair, ...] | Mapping[str, Pair],
+    data: object,
     *,
     channels: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -33,7 +34,7 @@ def read_arrays(
     Args:
         data: (images, labels); or (train, test) or (train, val, test) of such pairs; or a dict of them by
             split. images: uint8 of shape (N, H, W), (N, H, W, C) or (N, C, H, W). labels: (N,), numbers or
-            words.
+            words; or (N, K) whole numbers 0 and 1 where a picture may have several classes.
         channels: C, where the shape leaves open which axis has the channels; of 1 and 3 either will do, as
             ``from_tensors`` makes one of the other.
         class_names: in the order that the labels count in; else the sorted labels of train.
@@ -42,12 +43,14 @@ def read_arrays(
         DataError: another shape, type or length, one class only, a class with one picture, or an unknown
             label.
     """
-    pairs = _by_split(data)
+    is_tuple_of_pairs = isinstance(data, tuple) and len(data) in _SPLITS_OF and all(isinstance(p, tuple) for p in data)
+    pairs = split_by_name(data, several=is_tuple_of_pairs)
+    for split, pair in pairs.items():
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise DataError(f"Arrays of {split} must be a pair (images, labels), got {_kind(pair)}.")
     images = {split: _images(pair[0], split, channels) for split, pair in pairs.items()}
-    raw_labels = {split: _raw_labels(pair[1], split, len(images[split])) for split, pair in pairs.items()}
-    known = _known_labels(raw_labels["train"], class_names)
-    names = tuple(class_names) if class_names is not None else tuple(str(label) for label in known)
-    labels = {split: _numbered(raw, known, split) for split, raw in raw_labels.items()}
+    counts = {split: len(own) for split, own in images.items()}
+    labels, names = numbered_labels({split: pair[1] for split, pair in pairs.items()}, counts, class_names)
     check_classes(labels["train"], names, "the arrays")
     for split, own in images.items():
         if own.shape[1:] != images["train"].shape[1:]:
@@ -58,20 +61,25 @@ def read_arrays(
     return Labelled(images, labels, names)
 
 
-def _by_split(data: Pair | tuple[Pair, ...] | Mapping[str, Pair]) -> dict[str, Any]:
-    pairs: dict[str, Any]
+def split_by_name(data: Any, *, several: bool) -> dict[str, Any]:
+    """Return what was handed over by the name of its split, train where there is one alone.
+
+    Args:
+        data: a dict by split; where ``several``, a tuple of (train, test) or (train, val, test); else train.
+
+    Raises:
+        DataError: a split has another name, or there is no train.
+    """
+    splits: dict[str, Any]
     if isinstance(data, Mapping):
-        pairs = dict(data)
-    elif isinstance(data, tuple) and len(data) in _SPLITS_OF and all(isinstance(part, tuple) for part in data):
-        pairs = dict(zip(_SPLITS_OF[len(data)], data, strict=True))
+        splits = dict(data)
+    elif several:
+        splits = dict(zip(_SPLITS_OF[len(data)], data, strict=True))
     else:
-        pairs = {"train": data}
-    if "train" not in pairs or not set(pairs) <= set(_SPLITS):
-        raise DataError(f"Arrays by split must be named train, and val or test, got {', '.join(map(repr, pairs))}.")
-    for split, pair in pairs.items():
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise DataError(f"Arrays of {split} must be a pair (images, labels), got {_kind(pair)}.")
-    return pairs
+        splits = {"train": data}
+    if "train" not in splits or not set(splits) <= set(_SPLITS):
+        raise DataError(f"Arrays by split must be named train, and val or test, got {', '.join(map(repr, splits))}.")
+    return splits
 
 
 def _kind(pair: object) -> str:
@@ -110,42 +118,3 @@ def _channels_first(array: AnyArray, split: str, channels: int | None) -> AnyArr
         f"images of {split} must have {' or '.join(map(str, possible[-1]))} channels in their last or second "
         f"axis, got shape {array.shape}. Give the number with channels=."
     )
-
-
-def _raw_labels(given: object, split: str, count: int) -> AnyArray:
-    array = np.asarray(given)
-    if array.shape == (count, 1):
-        array = array[:, 0]  # as Keras gives CIFAR's
-    if array.shape != (count,):
-        raise DataError(f"labels of {split} must be one per image, shape ({count},), got {array.shape}.")
-    if array.dtype.kind in "OS":
-        array = np.array([_word(label, split) for label in array.tolist()])
-    if array.dtype.kind not in "biuU":
-        raise DataError(f"labels of {split} must be whole numbers or words, got {array.dtype}.")
-    return array
-
-
-def _word(label: object, split: str) -> str:
-    """Return a label as text; bytes are UTF-8."""
-    try:
-        return label.decode() if isinstance(label, bytes) else str(label)
-    except UnicodeDecodeError:
-        raise DataError(f"labels of {split} must be UTF-8 where they are bytes, got {label!r}.") from None
-
-
-def _known_labels(train: AnyArray, class_names: Sequence[str] | None) -> AnyArray:
-    """Return the K labels in the order of the classes."""
-    if class_names is None:
-        return np.unique(train)
-    return np.arange(len(class_names)) if train.dtype.kind in "biu" else np.asarray(class_names)
-
-
-def _numbered(raw: AnyArray, known: AnyArray, split: str) -> Tensor:
-    """Return labels as numbers from 0 to K − 1: (N,) int64."""
-    order = np.argsort(known)
-    position = np.searchsorted(known, raw, sorter=order).clip(max=len(known) - 1)
-    numbers = order[position]
-    wrong = known[numbers] != raw
-    if wrong.any():
-        raise DataError(f"labels of {split} must be of the {len(known)} classes, got {raw[wrong.argmax()].item()!r}.")
-    return torch.from_numpy(numbers.astype(np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -10,13 +11,15 @@ from torch import Tensor
 from striate.core.errors import DataError
 
 _MOST_LISTED = 5
+_LOGGER = logging.getLogger(__name__)
 
 
 def check_classes(labels: Tensor, class_names: Sequence[str], where: str, empty: Sequence[str] = ()) -> None:
     """Refuse pictures that no classifier can be trained on.
 
     Args:
-        labels: (N,) int64 of the training split, each from 0 to K − 1.
+        labels: (N,) int64 of the training split, each from 0 to K − 1; or (N, K) uint8 where a picture may have several
+            classes. That every one has exactly one is then said, because it is seldom meant.
         class_names: K names.
         where: what the pictures are called in an error.
         empty: names of what would be classes too, had they any pictures.
@@ -33,7 +36,16 @@ def check_classes(labels: Tensor, class_names: Sequence[str], where: str, empty:
     if len(set(class_names)) < len(class_names):
         twice = next(name for place, name in enumerate(class_names) if name in class_names[:place])
         raise DataError(f"The classes of {where} must have different names, got {twice!r} twice. Rename one.")
-    counts = torch.bincount(labels, minlength=len(class_names)).tolist()
+    if labels.ndim == 2:
+        counts = labels.sum(dim=0).tolist()
+        if bool((labels.sum(dim=1) == 1).all()):
+            _LOGGER.warning(
+                "Each picture of %s has exactly one class, and is trained as if it may have several or none. "
+                "If the classes exclude each other, give one label for each picture.",
+                where,
+            )
+    else:
+        counts = torch.bincount(labels, minlength=len(class_names)).tolist()
     fewest = min(range(len(counts)), key=counts.__getitem__)
     if counts[fewest] < 2:
         got = "only one" if counts[fewest] else "none"

@@ -16,8 +16,8 @@ from striate.core.errors import DataError, suggest
 from striate.data.decode import EXTENSIONS
 from striate.data.sources.classes import check_classes, listed
 from striate.data.sources.listing import Listing
+from striate.data.splits import SPLIT_NAMES
 
-_SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 _LOGGER = logging.getLogger(__name__)
 _LAYOUT = "ROOT/CLASS/* or ROOT/{train,val,test}/CLASS/*"
 
@@ -65,14 +65,14 @@ def _unwrapped(root: Path) -> Path:
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folder of each split; where the folders of ``root`` are classes, all is ``train``."""
     folders = _folders_in(root)
-    named = [path for path in folders if path.name.lower() in _SPLIT_NAMES]
+    named = [path for path in folders if path.name.lower() in SPLIT_NAMES]
     others = [path for path in folders if path not in named]
     if not named or (others and not _are_splits(named)):
         return {"train": root}
     _check_no_pictures(others, root)
     splits: dict[str, Path] = {}
     for path in named:
-        split = _SPLIT_NAMES[path.name.lower()]
+        split = SPLIT_NAMES[path.name.lower()]
         if split in splits:
             raise DataError(f"{root} must have one {split} folder, got {splits[split].name!r} and {path.name!r}.")
         splits[split] = path

@@ -111,7 +111,7 @@ def _wanted(files: Sequence[str], size: tuple[int, int] | None, channels: int | 
     """Return the InputSpec; what was not asked for is decided by the headers of these pictures."""
     if size is None or channels is None:
         headers = _decisive_headers(files, size is None, channels is None)
-        size = size or _default_size(headers)
+        size = size or default_size([(header.height, header.width) for header in headers])
         channels = channels or (1 if headers and all(header.grey for header in headers) else 3)
     return unmeasured(channels, *size, resize)
 
@@ -131,9 +131,9 @@ def _decisive_headers(files: Sequence[str], for_size: bool, for_channels: bool) 
     return headers
 
 
-def _default_size(headers: Sequence[Header]) -> tuple[int, int]:
-    sizes = {(header.height, header.width) for header in headers}
-    longest = max((max(size) for size in sizes), default=DEFAULT_SIDE)
-    if len(sizes) == 1 and longest <= DEFAULT_SIDE:
-        return next(iter(sizes))
+def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the (height, width) for pictures of these sizes, where none was asked for: see ``read_listing``."""
+    longest = max(map(max, sizes), default=DEFAULT_SIDE)
+    if len(set(sizes)) == 1 and longest <= DEFAULT_SIDE:
+        return sizes[0]
     return (min(longest, DEFAULT_SIDE),) * 2
