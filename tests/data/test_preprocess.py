@@ -59,6 +59,48 @@ def test_the_resize_agrees_with_pillow(name, filter):
     assert np.abs(result[0].long().numpy() - pillow).max() <= 1
 
 
+def cubic_weights(size: int, wanted: int) -> np.ndarray:
+    """The antialiased bicubic filter as a (wanted, size) matrix, in float64: Keys' cubic with a = −½."""
+    scale = size / wanted
+    width = max(scale, 1.0)
+    weights = np.zeros((wanted, size))
+    for row in range(wanted):
+        for column in range(size):
+            x = abs(column + 0.5 - (row + 0.5) * scale) / width
+            if x < 1:
+                weights[row, column] = 1.5 * x**3 - 2.5 * x**2 + 1
+            elif x < 2:
+                weights[row, column] = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20), st.integers(1, 20))
+def test_the_bicubic_resize_agrees_with_a_float64_loop(height, width, wanted_height, wanted_width):
+    source = picture(height, width)
+    exact = cubic_weights(height, wanted_height) @ source[0].double().numpy() @ cubic_weights(width, wanted_width).T
+    result = resize_to_uint8(source, spec(wanted_height, wanted_width, interpolation="bicubic"))[0].double().numpy()
+    assert np.abs(result - exact.clip(0, 255)).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("wanted", [1, 8, 70])
+def test_a_large_picture_is_resized_as_exactly_as_a_small_one(wanted):
+    source = picture(1500, 600)
+    exact = triangle_weights(1500, wanted) @ source[0].double().numpy() @ triangle_weights(600, wanted).T
+    result = resize_to_uint8(source, spec(wanted, wanted))[0].double().numpy()
+    assert np.abs(result - exact).max() <= 0.5 + 1e-3
+
+
+def test_pixels_may_lie_in_memory_as_a_decoder_leaves_them():
+    generator = torch.Generator().manual_seed(3)
+    source = torch.randint(0, 256, (41, 33, 3), dtype=torch.uint8, generator=generator).permute(2, 0, 1)
+    wanted = InputSpec(channels=3, height=20, width=11, mean=(0.0,) * 3, std=(1.0,) * 3)
+    result = resize_to_uint8(source, wanted)
+    assert result.is_contiguous()
+    assert torch.equal(result, resize_to_uint8(source.contiguous(), wanted))
+    assert torch.equal(result[1:2], resize_to_uint8(source[1:2], spec(20, 11, "crop")))
+
+
 def test_nearest_takes_the_pixel_at_the_centre():
     source = picture(9, 9)
     assert torch.equal(resize_to_uint8(source, spec(3, 3, interpolation="nearest")), source[:, 1::3, 1::3])
@@ -95,9 +137,11 @@ def test_any_picture_comes_to_the_size_within_its_own_levels(height, width, want
     assert set(result.unique().tolist()) <= ({0, 200} if resize == "pad" else {200})
 
 
-def test_a_batch_is_resized_as_each_of_its_pictures():
-    batch = torch.stack([picture(13, 17, seed) for seed in range(4)])
-    wanted = spec(8, 8, "crop")
+@pytest.mark.parametrize(("height", "width", "side"), [(13, 17, 8), (400, 300, 48), (200, 200, 64)])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_a_batch_is_resized_as_each_of_its_pictures(height, width, side, interpolation):
+    batch = torch.stack([picture(height, width, seed) for seed in range(9)])
+    wanted = spec(side, side, "crop", interpolation)
     assert torch.equal(resize_to_uint8(batch, wanted), torch.stack([resize_to_uint8(one, wanted) for one in batch]))
 
 
