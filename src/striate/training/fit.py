@@ -247,12 +247,14 @@ def _check_streamable(learned: Split | Stream, recipe: Recipe) -> None:
 def _prepare(run: Run, learned: Split | Stream) -> None:
     """Let the network initialise itself from pictures, where it does: SpeedNet's whitening."""
     prepare = getattr(run.network, "prepare", None)
-    if callable(prepare) and isinstance(learned, Stream):
-        prepare(normalise(learned.some(PREPARE_PICTURES, run.recipe.seed).images, run.spec.input))
-    elif callable(prepare):
+    if not callable(prepare):
+        return
+    if isinstance(learned, Stream):
+        images = learned.some(PREPARE_PICTURES, run.recipe.seed).images
+    else:
         order = torch.randperm(len(learned), generator=keyed_generator(run.recipe.seed, _PREPARE_STREAM))
-        chosen = order[:PREPARE_PICTURES]
-        prepare(normalise(learned.images.index_select(0, chosen), run.spec.input))
+        images = learned.images.index_select(0, order[:PREPARE_PICTURES])
+    prepare(normalise(images, run.spec.input))
 
 
 def _epochs_left(run: Run) -> Iterator[tuple[int, int]]:

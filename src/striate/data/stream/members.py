@@ -152,8 +152,8 @@ def _take(sample: _Members, member: tarfile.TarInfo) -> None:
     if ending in EXTENSIONS and sample.picture is None:
         sample.picture = member
     elif ending in LABEL_ENDINGS:
-        before = sample.label and LABEL_ENDINGS.index(Path(sample.label.name).suffix.lower())
-        if before is None or LABEL_ENDINGS.index(ending) < before:
+        before = LABEL_ENDINGS.index(Path(sample.label.name).suffix.lower()) if sample.label else len(LABEL_ENDINGS)
+        if LABEL_ENDINGS.index(ending) < before:
             sample.label = member
 
 

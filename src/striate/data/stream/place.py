@@ -54,12 +54,11 @@ class Place:
         Raises:
             FileError: it is not there, or not so long, or the server does not answer any more.
         """
-        content = (
-            _fetched(self.where(name), offset, size) if self.remote else _read(Path(self.base, name), offset, size)
-        )
+        where = self.where(name)
+        content = _fetched(where, offset, size) if self.remote else _read(Path(where), offset, size)
         if len(content) != size:
             raise FileError(
-                f"{self.where(name)} must have {offset + size:,} bytes as its index says, got {offset + len(content):,}. "
+                f"{where} must have {offset + size:,} bytes as its index says, got {offset + len(content):,}. "
                 "Copy it again, or write the index anew."
             )
         return content
@@ -74,8 +73,8 @@ class Place:
         if not self.remote and not Path(self.base, name).is_file():
             return None
         try:
-            read = _fetched if self.remote else _read_path
-            content = read(self.where(name), 0, most_bytes + 1)
+            where = self.where(name)
+            content = _fetched(where, 0, most_bytes + 1) if self.remote else _read(Path(where), 0, most_bytes + 1)
         except _AbsentError:
             return None
         if len(content) > most_bytes:
@@ -85,10 +84,6 @@ class Place:
 
 class _AbsentError(FileError):
     """The server says that there is no such file."""
-
-
-def _read_path(path: str, offset: int, size: int) -> bytes:
-    return _read(Path(path), offset, size)
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

@@ -111,8 +111,8 @@ def find_shards(data: str | Path, class_names: Sequence[str] | None = None) -> t
         return place, index if names is None else _chosen(index, names, place)
     if place.remote:
         raise DataError(
-            f"Shards on a web server must have an index beside them, and there is no {place.where(INDEX_FILE)}. Write it "
-            f"where the shards are files, with `striate datasets index FOLDER`, and put it there."
+            f"Shards on a web server must have an index beside them, and there is no {place.where(INDEX_FILE)}. "
+            "Write it where the shards are files, with `striate datasets index FOLDER`, and put it there."
         )
     paths = sorted(Path(base).glob("*.tar")) if names is None else [Path(base, name) for name in names]
     missing = [path for path in paths if not path.is_file()]

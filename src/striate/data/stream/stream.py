@@ -1,8 +1,8 @@
 """Stream: training pictures that are read from shards as they are needed, shuffled, and in memory a few at a time.
 
 The blocks of all shards are put in a random order; consecutive ones make a group, which is held in memory, still
-encoded, and its samples are put in a random order. Both orders are keyed by the seed and the epoch, and the index says how
-many samples a block has: the batches from any step on are found without reading what comes before.
+encoded, and its samples are put in a random order. Both orders are keyed by the seed and the epoch, and the index says
+how many samples a block has: the batches from any step on are found without reading what comes before.
 """
 
 from __future__ import annotations
@@ -161,9 +161,9 @@ class Stream:
 
     def _groups(self, epoch: int, seed: int, shuffle: bool) -> list[list[PlacedBlock]]:
         """Return the blocks in the order of an epoch, as many together as GROUP_BYTES takes, one at least."""
-        order = range(len(self.blocks))
+        order = list(range(len(self.blocks)))
         if shuffle:
-            order = torch.randperm(len(self.blocks), generator=keyed_generator(seed, epoch)).tolist()
+            order = torch.randperm(len(order), generator=keyed_generator(seed, epoch)).tolist()
         groups: list[list[PlacedBlock]] = []
         size = GROUP_BYTES
         for block in map(self.blocks.__getitem__, order):
