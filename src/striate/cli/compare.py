@@ -32,7 +32,8 @@ def compare(
 
     JSON keys: first, second (the runs), data, pictures, accuracies, difference (second − first), interval (95 %),
     both_right, mended, broken, both_wrong (pictures), p_value (McNemar, exact), classes (name, pictures, first, second,
-    difference, interval; of the part found), flips (change, origin, label, first, second, first_probability,
+    difference, interval, p_value; of the part found; of several labels, of all pictures the part where this one is
+    right), flips (change, origin, label, first, second, first_probability,
     second_probability, index among the pictures compared), file (null without --output).
 
     Args:
@@ -109,7 +110,8 @@ def _say(result: Comparison, data: str, output: Path | None) -> None:
          f"{_points(one.interval[0])} to {_points(one.interval[1])}", f"{one.pictures:,}"]
         for one in result.classes
     ]  # fmt: skip
-    numbers = ["first found", "second found", "difference", "95 % interval", "pictures"]
+    verb = "found" if result.split.spec.task.labels == "single" else "right"
+    numbers = [f"first {verb}", f"second {verb}", "difference", "95 % interval", "pictures"]
     print_table(["class", *numbers], rows, numbers=numbers)
     still = len(result.of("still wrong"))
     say(

@@ -18,9 +18,10 @@ from striate.data.load import load_data
 from striate.evaluation.calibration import Calibration, calibration
 from striate.evaluation.calibration import calibrate as calibrate_on
 from striate.evaluation.compare import Comparison, compare
-from striate.evaluation.metrics import Score
+from striate.evaluation.metrics import ClassScore, Score
 from striate.evaluation.metrics import evaluate as score_network
 from striate.evaluation.mistakes import ConfusedPair, mistakes
+from striate.evaluation.multilabel import LabelScore, MultiScore
 from striate.evaluation.predictions import Predictions, predictions_of
 from striate.evaluation.roc import Roc, roc
 from striate.evaluation.views import Views, predict_views
@@ -51,6 +52,11 @@ def evaluate(
     brier, confidence), calibrated_on (pictures of val, temperature_before, ece_before; null without --calibrate), views
     (name, accuracy_before, difference, interval, mended, broken, p_value; null without --tta). Intervals are of 95 %.
 
+    Where a picture may have several labels it is right where all are; then there is no top5 and no confusion, but
+    label_accuracy, mean_average_precision, micro_f1 and the intervals of both, said_none and have_none (pictures
+    without a label), in each of the classes threshold, average_precision and its interval, and confused holds what is
+    missed ("cat", said to be "no cat") and wrongly said ("no cat", said to be "cat").
+
     Args:
         run: The folder of a run, or a saved network.
         data: The pictures. Default: the test pictures of the data set that it was trained on.
@@ -70,23 +76,47 @@ def evaluate(
     gain = None if tta is None else compare(plain, predictions, chosen, names=("plain", f"with {tta}"))
     confused = mistakes(predictions, chosen, pairs=MOST_CONFUSED).pairs
     if json:
-        result = _as_json(score, loaded.header.blueprint.short_name, images.name)
-        print_json(
-            result | _more(score, sure, ranks, confused) | {"calibrated_on": calibrated_on, "views": _views(gain)}
-        )
+        facts = {"network": loaded.header.blueprint.short_name, "data": images.name}
+        told = {"calibrated_on": calibrated_on, "views": _views(gain)}
+        print_json(facts | _as_json(score) | _more(score, sure, ranks, confused) | told)
         return 0
     say(f"{images.name}: {score}")
-    low, high = score.macro_f1_interval
-    area = "" if ranks.macro_auc is None else f", macro AUC {ranks.macro_auc:.4f}"
-    say(f"macro F1 {score.macro_f1:.2%} (95 % interval {low:.2%} to {high:.2%}){area}")
+    _say_means(score, ranks)
     if calibrated_on is not None:
         say("calibrated on {pictures:,} pictures of val; before: ECE {ece_before:.2%}".format(**calibrated_on))
     say(str(sure))
     if gain is not None:
         say(str(gain))
-    _print_classes(score, ranks)
+    if isinstance(score, MultiScore):
+        _print_labels(score)
+    else:
+        _print_classes(score, ranks)
     say(_confusions(confused))
     return 0
+
+
+def _say_means(score: Score | MultiScore, ranks: Roc) -> None:
+    low, high = score.macro_f1_interval
+    area = "" if ranks.macro_auc is None else f", macro AUC {ranks.macro_auc:.4f}"
+    say(f"macro F1 {score.macro_f1:.2%} (95 % interval {low:.2%} to {high:.2%}){area}")
+
+
+def _print_labels(score: MultiScore) -> None:
+    rows = [
+        [
+            one.name,
+            f"{one.threshold:.3f}",
+            f"{one.precision:.1%}",
+            f"{one.recall:.1%}",
+            f"{one.f1:.1%}",
+            "{:.1%} – {:.1%}".format(*one.f1_interval),
+            "" if one.average_precision is None else f"{one.average_precision:.1%}",
+            f"{one.pictures:,}",
+        ]
+        for one in score.classes
+    ]
+    numbers = ["threshold", "precision", "recall", "F1", "95 % interval", "AP", "pictures"]
+    print_table(["label", *numbers], rows, numbers=numbers)
 
 
 def _print_classes(score: Score, ranks: Roc) -> None:
@@ -174,27 +204,40 @@ def load_again(run: Path, source: dict[str, Any] | None, **changes: Any) -> Imag
         raise FileError(f"{run} does not say how to load its pictures: {error}. Name the pictures.") from error
 
 
-def _as_json(score: Score, network: str, data: str) -> dict[str, object]:
-    return {
-        "network": network,
-        "data": data,
+def _as_json(score: Score | MultiScore) -> dict[str, object]:
+    both: dict[str, object] = {
         "pictures": score.pictures,
         "accuracy": score.accuracy,
         "interval": list(score.interval),
-        "top5": score.top5,
-        "confusion": score.confusion.tolist(),
+        "macro_f1": score.macro_f1,
+        "macro_f1_interval": list(score.macro_f1_interval),
+    }
+    if isinstance(score, Score):
+        return both | {
+            "top5": score.top5,
+            "top5_interval": score.top5_interval and list(score.top5_interval),
+            "confusion": score.confusion.tolist(),
+        }
+    return both | {
+        "label_accuracy": score.label_accuracy,
+        "mean_average_precision": score.mean_average_precision,
+        "mean_average_precision_interval": list(score.mean_average_precision_interval),
+        "micro_f1": score.micro_f1,
+        "micro_f1_interval": list(score.micro_f1_interval),
+        "said_none": score.said_none,
+        "have_none": score.have_none,
     }
 
 
-def _more(score: Score, sure: Calibration, ranks: Roc, confused: Sequence[ConfusedPair]) -> dict[str, object]:
+def _more(
+    score: Score | MultiScore, sure: Calibration, ranks: Roc, confused: Sequence[ConfusedPair]
+) -> dict[str, object]:
+    scores: Sequence[ClassScore | LabelScore] = score.classes
     classes = [
         asdict(one) | {"auc": rank.auc, "auc_interval": list(rank.interval)}
-        for one, rank in zip(score.classes, ranks.classes, strict=True)
+        for one, rank in zip(scores, ranks.classes, strict=True)
     ]
     return {
-        "top5_interval": score.top5_interval and list(score.top5_interval),
-        "macro_f1": score.macro_f1,
-        "macro_f1_interval": list(score.macro_f1_interval),
         "macro_auc": ranks.macro_auc,
         "classes": classes,
         "confused": [

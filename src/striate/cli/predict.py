@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,34 +32,45 @@ def predict(
     Example: `striate predict runs/digits-speednet-1 seven.png`
 
     JSON keys: predictions, each with picture, label (null where it abstains), probability and top (class, probability).
+    Where a picture may have several labels, each with picture, labels (those that are said: class, probability) and
+    top; the CSV file then joins labels and probabilities with "|".
 
     Args:
         run: The folder of a run, or a saved network.
         pictures: Picture files, folders of them, or patterns such as "photos/*.jpg".
         top: How many classes to name for each picture.
         csv_file: Write the predictions to this file as well.
-        abstain_below: Give no label where the most probable class has a probability below this, 0 to 1.
+        abstain_below: Give no label where the most probable class has a probability below this, 0 to 1. Not where a
+            picture may have several labels: each has a threshold of its own.
     """
     if not 0 <= abstain_below <= 1:
         raise DataError(f"--abstain-below must be a probability from 0 to 1, got {abstain_below:g}.")
+    classifier = load_classifier(run)
+    several = classifier.spec.task.labels == "multi"
+    if several and abstain_below:
+        raise DataError(
+            "--abstain-below must be left out where a picture may have several labels: each is said from a threshold "
+            "of its own on, which the saved network holds."
+        )
     paths = _paths(pictures)
-    predictions = load_classifier(run).predict_many(paths, top=top)
+    predictions = classifier.predict_many(paths, top=top)
+    pairs = list(zip(paths, predictions, strict=True))
     if csv_file is not None:
-        _write(csv_file, paths, predictions, abstain_below)
+        _write(csv_file, _label_rows(pairs) if several else _rows(pairs, abstain_below))
     if json:
-        pairs = zip(paths, predictions, strict=True)
-        print_json({"predictions": [_as_json(*pair, abstain_below) for pair in pairs]})
+        said = [_labels_as_json(*pair) if several else _as_json(*pair, abstain_below) for pair in pairs]
+        print_json({"predictions": said})
         return 0
-    rows = [
-        [
-            str(path),
-            _label(prediction, abstain_below) or f"unsure ({prediction.label}?)",
-            f"{prediction.probability:.1%}",
-            _others(prediction),
-        ]
-        for path, prediction in zip(paths, predictions, strict=True)
-    ]
-    print_table(["picture", "label", "probability", "else"], rows, numbers=["probability"])
+    if several:
+        table = [[str(path), _percent(one.labels) or one.label, _percent(_unsaid(one))] for path, one in pairs]
+        print_table(["picture", "labels", "else"], table)
+    else:
+        table = [
+            [str(path), _label(one, abstain_below) or f"unsure ({one.label}?)", f"{one.probability:.1%}",
+             _percent(one.top[1:])]
+            for path, one in pairs
+        ]  # fmt: skip
+        print_table(["picture", "label", "probability", "else"], table, numbers=["probability"])
     if csv_file is not None:
         say(f"written to {csv_file}")
     return 0
@@ -94,8 +106,13 @@ def _label(prediction: Prediction, abstain_below: float) -> str | None:
     return prediction.label if prediction.probability >= abstain_below else None
 
 
-def _others(prediction: Prediction) -> str:
-    return ", ".join(f"{name} {probability:.1%}" for name, probability in prediction.top[1:])
+def _unsaid(prediction: Prediction) -> list[tuple[str, float]]:
+    """Return those of the most probable labels that are not said."""
+    return [one for one in prediction.top if one not in prediction.labels]
+
+
+def _percent(ranked: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {probability:.1%}" for name, probability in ranked)
 
 
 def _as_json(path: Path, prediction: Prediction, abstain_below: float) -> dict[str, object]:
@@ -107,10 +124,28 @@ def _as_json(path: Path, prediction: Prediction, abstain_below: float) -> dict[s
     }
 
 
-def _write(path: Path, paths: list[Path], predictions: list[Prediction], abstain_below: float) -> None:
+def _labels_as_json(path: Path, prediction: Prediction) -> dict[str, object]:
+    return {
+        "picture": str(path),
+        "labels": [list(pair) for pair in prediction.labels],
+        "top": [list(pair) for pair in prediction.top],
+    }
+
+
+def _rows(pairs: Sequence[tuple[Path, Prediction]], abstain_below: float) -> list[list[str]]:
+    rows = ([str(path), _label(one, abstain_below) or "", f"{one.probability:.6f}"] for path, one in pairs)
+    return [["picture", "label", "probability"], *rows]
+
+
+def _label_rows(pairs: Sequence[tuple[Path, Prediction]]) -> list[list[str]]:
+    rows = (
+        [str(path), "|".join(name for name, _ in one.labels), "|".join(f"{p:.6f}" for _, p in one.labels)]
+        for path, one in pairs
+    )
+    return [["picture", "labels", "probabilities"], *rows]
+
+
+def _write(path: Path, rows: list[list[str]]) -> None:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["picture", "label", "probability"])
-    rows = zip(paths, predictions, strict=True)
-    writer.writerows([one, _label(p, abstain_below) or "", f"{p.probability:.6f}"] for one, p in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     files.write_text(path, text.getvalue())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, final
 
@@ -19,6 +20,7 @@ from striate.core.spec import InputSpec
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
+from striate.evaluation.multilabel import MultiScore
 from striate.evaluation.predictions import predictions_of, write_predictions
 from striate.networks.build import build, build_blueprint, check_fits_in_memory, read_model
 from striate.networks.pretrained import default_pretrained
@@ -58,7 +60,8 @@ def train(
     Example: `striate train mnist --model lenet5 --epochs 5`
 
     JSON keys: run, network, val_accuracy (null where val was learned from too), test_accuracy, test_interval,
-    train_seconds, epochs, parameters.
+    train_seconds, epochs, parameters. Where a picture may have several labels also val_mean_average_precision and
+    test_mean_average_precision; val_accuracy is then of single labels, test_accuracy of pictures with all labels right.
 
     Args:
         data: A data set's name, a folder of pictures per class, or a zip or tar of one. Default: digits.
@@ -195,9 +198,12 @@ def _report(run: Run, test: Split, json: bool) -> None:
         "epochs": len(run.history),
         "parameters": sum(parameter.numel() for parameter in run.network.parameters()),
     }
+    if isinstance(score, MultiScore):
+        result["val_mean_average_precision"] = run.val_mean_average_precision
+        result["test_mean_average_precision"] = score.mean_average_precision
     if run.stop_reason:
         say(f"stopped   {run.stop_reason}", json_wanted=json)
-    say(f"test      {score}", json_wanted=json)
+    say("test      " + str(score).replace("\n", "\n          "), json_wanted=json)
     say(f"run       {run.folder}  ({run.train_seconds:.1f} s of training)", json_wanted=json)
     say(f"try       striate predict {shlex.quote(str(run.folder))} PICTURE", json_wanted=json)
     if json:
@@ -213,11 +219,26 @@ def _write_page(run: Run, images: ImageSet, json: bool) -> None:
         say(f"The run is complete, its report could not be written: {words}", json_wanted=True)
 
 
-def _write_predictions(path: Path, score: Score, test: Split) -> None:
-    names = test.spec.task.class_names
+def _write_predictions(path: Path, score: Score | MultiScore, test: Split) -> None:
+    rows = _rows(score, test) if isinstance(score, Score) else _label_rows(score, test)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["picture", "label", "predicted", "probability"])
-    rows = zip(test.origins, test.labels.tolist(), score.predicted.tolist(), score.probability.tolist(), strict=True)
-    writer.writerows([origin, names[label], names[said], f"{p:.6f}"] for origin, label, said, p in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     files.write_text(path, text.getvalue())
+
+
+def _rows(score: Score, test: Split) -> Iterator[list[str]]:
+    names = test.spec.task.class_names
+    yield ["picture", "label", "predicted", "probability"]
+    rows = zip(test.origins, test.labels.tolist(), score.predicted.tolist(), score.probability.tolist(), strict=True)
+    for origin, label, said, probability in rows:
+        yield [origin, names[label], names[said], f"{probability:.6f}"]
+
+
+def _label_rows(score: MultiScore, test: Split) -> Iterator[list[str]]:
+    """Yield rows whose cells hold several labels, and the probabilities of those that are said, joined by ``|``."""
+    names = test.spec.task.class_names
+    yield ["picture", "labels", "predicted", "probabilities"]
+    for origin, own, said, row in zip(test.origins, test.labels, score.predicted, score.probabilities, strict=True):
+        numbers = [mask.nonzero().flatten().tolist() for mask in (own, said)]
+        probabilities = [f"{float(row[k]):.6f}" for k in numbers[1]]
+        yield [origin, *("|".join(names[k] for k in each) for each in numbers), "|".join(probabilities)]
