@@ -12,6 +12,7 @@ from striate.inspection.maps import feature_maps
 from striate.inspection.saliency.maps import saliency as explain_answers
 from striate.inspection.tuning_curves import orientation_tuning
 from striate.networks.contract import stages_of
+from striate.prediction.predictor import in_words
 from striate.reporting.material import SAMPLE, Material
 
 PASSES_OF_INVARIANCE, PASSES_OF_CHECK = 42, 220  # forward passes for each picture
@@ -54,7 +55,7 @@ def saliency(material: Material) -> Sequence[Content]:
 
 
 def _in_words(picture: Split, words: str) -> str:
-    label = picture.spec.task.class_names[int(picture.labels[0])]
+    label = in_words(picture.labels[0], picture.spec.task)
     return f"{words.capitalize()}: {picture.origins[0]}, which is {label}."
 
 

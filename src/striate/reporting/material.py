@@ -17,6 +17,7 @@ from striate.core.spec import Spec
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
+from striate.evaluation.multilabel import MultiScore
 from striate.evaluation.predictions import Predictions, predictions_of, read_predictions
 from striate.networks import saved
 from striate.networks.geometry import geometry
@@ -96,7 +97,7 @@ class Material:
         return stored or predictions_of(self.classifier, self.test)
 
     @cached_property
-    def score(self) -> Score:
+    def score(self) -> Score | MultiScore:
         """How the network did on the test pictures."""
         return evaluate(self.predictions, self.test)
 

@@ -21,6 +21,7 @@ SECTIONS: Mapping[str, Callable[[Material], Sequence[Content]]] = {
     "Result": results.result,
     "Learning curves": results.curves,
     "Confusion": results.confusion,
+    "Precision and recall": results.precision_and_recall,
     "Calibration": results.calibration,
     "Abstaining": results.abstaining,
     "Mistakes": results.mistakes,
