@@ -133,6 +133,13 @@ class Recipe(Augmentation):
         return self
 
     @model_validator(mode="after")
+    def _shares_have_a_loss(self) -> Recipe:
+        for field in ("mixup", "cutmix"):
+            if getattr(self, field) and self.loss == "hinge":
+                raise ValueError(f"{field} needs a loss of shares of classes: take cross_entropy instead of hinge")
+        return self
+
+    @model_validator(mode="after")
     def _val_is_left_to_choose_by(self) -> Recipe:
         for field in ("early_stopping_epochs", "target_error"):
             if self.learn_from == "train+val" and getattr(self, field) is not None:

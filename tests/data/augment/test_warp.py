@@ -86,7 +86,8 @@ def test_the_inverse_brings_back_what_is_smooth(degrees, scale, down, right):
     unshifted = warp(there, shift=(-down, -right))
     back = warp(unshifted, degrees=-degrees, scale=1 / scale)
     # Bilinear interpolation of a bump of σ = 5 pixels errs by about h²/8 · 1/σ² a time; the smoothing adds to it.
-    assert (back - bump).abs()[..., 10:31, 10:31].max() < 0.06
+    # Of the pixels that stay in sight however they are turned.
+    assert (back - bump).abs()[..., 13:28, 13:28].max() < 0.06
 
 
 def test_what_is_enlarged_is_larger():

@@ -144,9 +144,9 @@ def _smoothed(pixels: Tensor, steps: Tensor) -> Tensor:
     a variance of step² / 6, and the interpolation that follows brings 1 / 6 of it."""
     sigma = ((steps**2 - 1).clamp(min=1e-6) / 6).sqrt()
     for axis in (0, 1):
-        away = torch.arange(pixels.shape[2 + axis], device=pixels.device, dtype=torch.float64)
-        weights = (-(((away[:, None] - away) / sigma[:, axis, None, None]) ** 2) / 2).exp()
-        weights = (weights / weights.sum(2, keepdim=True)).float()[:, None]  # (B, 1, h, h)
+        place = torch.arange(pixels.shape[2 + axis], device=pixels.device)
+        weights = ((place[:, None] - place) / sigma[:, axis, None, None].float()).square_().mul_(-0.5).exp_()
+        weights = (weights / weights.sum(2, keepdim=True))[:, None]  # (B, 1, h, h)
         pixels = weights @ pixels if axis == 0 else pixels @ weights.mT
     return pixels
 
@@ -157,9 +157,8 @@ def _triangles(start: Tensor, length: Tensor, pixels: int, source: int) -> Tenso
     A triangle about the middle of the result's pixel, as wide as two of the result's pixels or two of the source's,
     whichever is more; what lies beyond the picture is left out.
     """
-    step = (length / pixels)[:, None, None]
-    place = torch.arange(pixels, device=start.device, dtype=torch.float64)[:, None]
-    middle = start[:, None, None] + (place + 0.5) * step - 0.5
-    away = (torch.arange(source, device=start.device) - middle).abs()
-    weights = (1 - away / step.clamp(min=1)).clamp(min=0)
-    return (weights / weights.sum(2, keepdim=True)).float()
+    step = (length / pixels)[:, None]
+    middle = start[:, None] + (torch.arange(pixels, device=start.device) + 0.5) * step - 0.5  # (B, pixels)
+    away = (torch.arange(source, device=start.device) - middle.float()[:, :, None]).abs_()
+    weights = (1 - away / step.clamp(min=1).float()[:, :, None]).clamp_(min=0)
+    return weights / weights.sum(2, keepdim=True)

@@ -40,9 +40,9 @@ def mix(
         return pictures, labels
     draws = Draws(index, epoch, seed)
     partner = partners(draws)
-    other = _weights_of_other(draws, policy, (pictures.shape[2], pictures.shape[3])).to(pictures.dtype)
+    other = _weights_of_other(draws, policy, (pictures.shape[2], pictures.shape[3]))
     targets = F.one_hot(labels, classes).float() if labels.ndim == 1 else labels.float()
-    share = other.float().mean((1, 2, 3))[:, None]
+    share = other.mean((1, 2, 3))[:, None]
     mixed = pictures.lerp(pictures.index_select(0, partner), other)
     return mixed, targets.lerp(targets.index_select(0, partner), share)
 
@@ -56,12 +56,12 @@ def partners(draws: Draws) -> Tensor:
 def _weights_of_other(draws: Draws, policy: Augmentation, size: tuple[int, int]) -> Tensor:
     """Return the part of each pixel that is the partner's: (B, 1, 1, 1), or (B, 1, H, W) where there are boxes."""
     if not policy.cutmix:
-        return _beta(draws, policy.mixup)[:, None, None, None]
-    boxes = _draw_boxes(draws, policy.cutmix, size)
+        return _beta(draws, policy.mixup).float()[:, None, None, None]
+    boxes = _draw_boxes(draws, policy.cutmix, size).float()
     if not policy.mixup:
-        return boxes.double()
-    blended = draws.chance(Stream.MIXTURE, 0.5)[:, None, None, None]
-    return torch.where(blended, _beta(draws, policy.mixup)[:, None, None, None], boxes.double())
+        return boxes
+    blended = draws.chance(Stream.MIXTURE, 0.5).float()[:, None, None, None]
+    return boxes.lerp(_beta(draws, policy.mixup).float()[:, None, None, None], blended)
 
 
 def _draw_boxes(draws: Draws, alpha: float, size: tuple[int, int]) -> Tensor:
