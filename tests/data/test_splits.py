@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import logging
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.splits import divide
+from striate.core.errors import DataError
+from striate.data.splits import check_held_out, divide
 from striate.data.stratify import stratified
 
 
@@ -54,3 +58,47 @@ def test_what_the_source_has_is_taken_whole():
         "val": ("val", 4),
         "test": ("test", 6),
     }
+
+
+@given(
+    members=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=80), seed=st.integers(0, 99)
+)
+def test_no_group_is_in_two_splits(members, seed):
+    groups, labels = torch.tensor(members).T
+    parts = divide({"train": labels}, seed, groups={"train": groups})
+    assert sorted(torch.cat([part.index for part in parts.values()]).tolist()) == list(range(len(members)))
+    own = [set(groups[part.index].tolist()) for part in parts.values()]
+    assert sum(map(len, own)) == len(set(groups.tolist()))
+
+
+def test_what_stays_is_never_held_out():
+    labels, stays = torch.arange(200) % 2, torch.arange(200) < 150
+    for seed in range(5):
+        parts = divide({"train": labels}, seed, stays=stays)
+        assert not stays[parts["val"].index].any()
+        assert not stays[parts["test"].index].any()
+        assert [len(parts[name].index) for name in ("train", "val", "test")] == [150 + 38, 4, 8]
+        assert torch.equal(parts["train"].index, parts["train"].index.sort().values)
+
+
+def test_several_labels_are_divided_too():
+    labels = (torch.rand(400, 5, generator=torch.Generator().manual_seed(0)) < 0.1).byte()
+    parts = divide({"train": labels}, 0)
+    assert [len(parts[name].index) for name in ("train", "val", "test")] == [306, 34, 60]
+    assert all((labels[part.index].sum(dim=0) > 0).all() for part in parts.values())
+
+
+def test_groups_too_few_are_refused_and_a_class_that_they_leave_out_is_named(caplog):
+    labels, names = {"train": torch.arange(12) % 2}, ("cat", "dog")
+    for count, got in ((2, "2 in all"), (1, "1 in all")):
+        groups = {"train": torch.arange(12) // (12 // count)}
+        with pytest.raises(
+            DataError, match=f"pets must have at least three groups of a class, .* got {got}. Add groups"
+        ):
+            check_held_out(divide(labels, 0, groups=groups), labels, names, groups, "pets")
+    labels = {"train": torch.tensor([0] * 9 + [1] * 3)}
+    groups = {"train": torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3])}  # all dogs are of one group
+    with caplog.at_level(logging.WARNING):
+        check_held_out(divide(labels, 0, groups=groups), labels, names, groups, "pets")
+    assert "test of pets has no picture of 'dog': too few groups have any. Add groups" in caplog.text
+    assert "val of pets has no picture of 'dog'" in caplog.text

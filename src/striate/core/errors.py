@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+_MOST_LISTED = 5
 
 
 class StriateError(Exception):
@@ -42,6 +44,12 @@ def suggest(word: str, choices: Iterable[str]) -> str:
     by_letters = {_letters(choice): choice for choice in choices}
     near = difflib.get_close_matches(_letters(word), list(by_letters), n=1, cutoff=0.6)
     return f" Did you mean {by_letters[near[0]]!r}?" if near else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an error gives them: ``'a', 'b'``, the first five at most."""
+    rest = f" and {len(names) - _MOST_LISTED:,} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(map(repr, names[:_MOST_LISTED])) + rest
 
 
 def _letters(word: str) -> str:

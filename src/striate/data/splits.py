@@ -10,8 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from striate.core.errors import DataError
-from striate.data.sources.classes import listed
+from striate.core.errors import DataError, listed
 from striate.data.stratify import hold_out
 
 VAL_SHARE = 0.10

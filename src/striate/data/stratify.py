@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+_PASSES = 3
+
 
 def hold_out(
     labels: Tensor, share: float, *, seed: int, stream: int = 0, limit: int | None = None, groups: Tensor | None = None
@@ -63,9 +65,10 @@ def grouped(
 ) -> tuple[Tensor, Tensor]:
     """Divide the positions 0 … N − 1 in two, no group on both sides, each class as nearly in proportion as that allows.
 
-    From the largest group to the smallest, one is held out where that brings the held-out counts of its classes nearer
-    to their share (squared distance, relative to the size of the class) and leaves some of each class behind. A class
-    that is in two groups or more is on both sides, unless that would take another class from one.
+    From the largest group to the smallest, one changes sides where that brings the held-out counts of its classes
+    nearer to their share (squared distance, relative to the size of the class) and leaves some of each class behind;
+    three times at most. A class that is in two groups or more is on both sides, unless that would take another class
+    from one.
 
     Args:
         labels: (N,) int64, or (N, K) uint8.
@@ -82,12 +85,14 @@ def grouped(
     size = np.bincount(group_of, minlength=counts.shape[0])
     held = np.zeros(counts.shape[0], dtype=bool)
     taken = np.zeros_like(totals)
-    for group in np.lexsort((np.random.default_rng([seed, stream]).random(len(size)), -size)):
+    order = np.lexsort((np.random.default_rng([seed, stream]).random(len(size)), -size))
+    for group in np.tile(order, _PASSES):
         classes, own = _row(counts, group)
-        gain = (own * (2 * (wanted - taken)[classes] - own) / totals[classes]).sum()
-        if gain > 0 and (taken[classes] + own < totals[classes]).all():
-            held[group] = True
-            taken[classes] += own
+        change = -own if held[group] else own
+        nearer = (change * (2 * (wanted - taken)[classes] - change) / totals[classes]).sum() > 0
+        if nearer and (taken[classes] + change < totals[classes]).all():
+            held[group] = ~held[group]
+            taken[classes] += change
     _put_on_both_sides(counts, held, size)
     return _sides(held[group_of])
 
@@ -119,6 +124,7 @@ def iteratively_stratified(
     wants = np.stack([totals * (1 - ratio), totals * ratio])
     room = np.array([count * (1 - ratio), count * ratio])
     left, undecided, held = totals.copy(), np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
+    left[-1] = 0  # the pictures without a label come last, and fill what room there is
     while (left > 0).any():
         label = int(np.argmin(np.where(left > 0, left, np.inf)))
         pictures, _ = _row(pictures_of, label)
@@ -130,6 +136,8 @@ def iteratively_stratified(
             left[classes] -= 1
             undecided[picture] = False
             held[picture] = bool(side)
+    unlabelled = order[undecided[order]]
+    held[unlabelled[: max(0, round(room[1]))]] = True
     _put_on_both_sides(present, held, np.ones(count))
     return _sides(held)
 
@@ -141,20 +149,23 @@ def _wanted(count: int, share: float, limit: int | None) -> int:
 
 
 def _counted(labels: Tensor, unit_of: NDArray[np.int64]) -> Any:
-    """Return how many pictures of each class each unit has, in compressed rows: (U, K + 1).
+    """Return how many pictures of each class each unit has, in compressed rows: (U, K).
 
-    The last column counts the pictures without a class, so that they are shared out like those of one.
+    Where a picture may have several classes, one column more counts the pictures without any: they are shared out like
+    those of a class.
 
     Args:
         unit_of: (N,) from 0 to U − 1, the unit (a group, or the picture itself) of each picture.
     """
     if labels.ndim == 1:
         classes, pictures = labels.numpy(), np.arange(len(labels))
+        columns = int(classes.max(initial=0)) + 1
     else:
         several = labels.numpy()
         several = np.concatenate([several, ~several.any(axis=1, keepdims=True)], axis=1)
         pictures, classes = several.nonzero()
-    shape = (int(unit_of.max(initial=-1)) + 1, int(classes.max(initial=0)) + 1)
+        columns = several.shape[1]
+    shape = (int(unit_of.max(initial=-1)) + 1, columns)
     counts = sparse.csr_array((np.ones(len(classes), dtype=np.int64), (unit_of[pictures], classes)), shape=shape)
     counts.sum_duplicates()
     return counts

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from striate.core.errors import DataError
+from striate.core.errors import DataError, listed
 
-_MOST_LISTED = 5
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -53,9 +52,3 @@ def check_classes(labels: Tensor, class_names: Sequence[str], where: str, empty:
             f"Class {class_names[fewest]!r} of {where} must have at least two pictures to train on, "
             f"got {got}. Add some, or leave the class out."
         )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as an error gives them: ``'a', 'b'``, the first five at most."""
-    rest = f" and {len(names) - _MOST_LISTED:,} more" if len(names) > _MOST_LISTED else ""
-    return ", ".join(map(repr, names[:_MOST_LISTED])) + rest

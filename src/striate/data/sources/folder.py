@@ -12,9 +12,9 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from striate.core.errors import DataError, suggest
+from striate.core.errors import DataError, listed, suggest
 from striate.data.decode import EXTENSIONS
-from striate.data.sources.classes import check_classes, listed
+from striate.data.sources.classes import check_classes
 from striate.data.sources.listing import Listing
 from striate.data.splits import SPLIT_NAMES
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from striate.core.errors import DataError
-from striate.data.sources.classes import listed
+from striate.core.errors import DataError, listed
 from striate.data.sources.listing import Listing
 
 

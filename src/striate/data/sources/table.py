@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol, TypeGuard, final
 import torch
 from torch import Tensor
 
-from striate.core.errors import DataError, suggest
-from striate.data.sources.classes import check_classes, listed
+from striate.core.errors import DataError, listed, suggest
+from striate.data.sources.classes import check_classes
 from striate.data.sources.groups import numbered_groups
 from striate.data.sources.listing import Listing
 from striate.data.splits import SPLIT_NAMES
