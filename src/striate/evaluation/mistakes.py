@@ -14,6 +14,10 @@ from striate.drawing.grid import Group, Sheet, Tile, draw_grid
 from striate.evaluation.predictions import Predictions, Predictor, predictions_of
 
 _COLUMNS = 8
+_UNDEFINED = (
+    "Which label is taken for which is not defined where a picture may have several: shown is what was missed and what "
+    "was wrongly said."
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,10 @@ class Mistakes:
             title=f"Mistakes: {self.wrong:,} of {self.pictures:,} pictures",
             subtitle="Under each picture: what it was said to be and what it is, with the probability that the network "
             "gave to each, and which picture it is.",
-            notes=() if self.wrong else ("No picture was answered wrongly.",),
+            notes=(
+                *(() if self.wrong else ("No picture was answered wrongly.",)),
+                *((_UNDEFINED,) if self.split.labels.ndim == 2 else ()),
+            ),
         )
 
     def _tile(self, answer: Answer) -> Tile:

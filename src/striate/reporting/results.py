@@ -244,8 +244,8 @@ def _verdict(found: Calibration) -> str:
     if found.labels == "multi":
         verdict = "about as often as it should" if abs(gap) < 0.005 else "too readily" if gap > 0 else "too reluctantly"
         return (
-            f"On average the network gives a label a probability of {found.confidence:.1%}, and {found.accuracy:.1%} of "
-            f"all labels of all pictures are there: it takes labels to be there {verdict}."
+            f"On average the network gives a label a probability of {found.confidence:.1%}, and a picture has it in "
+            f"{found.accuracy:.1%} of the cases: the network takes labels to be there {verdict}."
         )
     verdict = "about as sure as it is right" if abs(gap) < 0.005 else "over-confident" if gap > 0 else "under-confident"
     return (
