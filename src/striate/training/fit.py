@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from striate.core import machine
 from striate.core.errors import NetworkError, RecipeError, TrainingError
 from striate.core.machine import Execution
-from striate.data.augment.augment import augment
-from striate.data.augment.mixing import mix
+from striate.data.augment.augment import training_batch
 from striate.data.augment.policy import check_policy
 from striate.data.balance import balancing_shares
-from striate.data.batches import batch_count, epoch_batches
+from striate.data.batches import Batch, batch_count, epoch_batches
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator, keyed_seed
 from striate.data.preprocess import normalise
@@ -217,18 +216,17 @@ def _rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
     _check_streamable(images.learned, recipe)
     two = _some(images.learned, 2)
     for resolution in {phase.resolution for phase in recipe.plan}:
-        size = (resolution, resolution) if resolution else None
-        side = resolution or min(images.spec.input.height, images.spec.input.width)
-        check_policy(recipe, images.spec.input, size or (images.spec.input.height, images.spec.input.width))
+        size = (resolution, resolution) if resolution else (images.spec.input.height, images.spec.input.width)
+        check_policy(recipe, images.spec.input, size)
         try:
             with torch.random.fork_rng():
-                batch = next(epoch_batches(two, 2, size=size))
+                batch = next(epoch_batches(two, 2, size=size if resolution else None))
                 trial = copy.deepcopy(network).train()
-                outputs = trial(normalise(batch.images, images.spec.input))
-                compute_loss(outputs, batch.labels, trial, recipe, several=images.spec.task.labels == "multi")
+                pictures, targets = training_batch(batch, recipe, images.spec, size=size, epoch=0, seed=recipe.seed)
+                compute_loss(trial(pictures), targets, trial, recipe, several=images.spec.task.labels == "multi")
         except RuntimeError as error:
             raise NetworkError(
-                f"The network cannot be trained on pictures of {side}×{side}: {str(error).splitlines()[0]}."
+                f"The network cannot be trained on pictures of {min(size)}×{min(size)}: {str(error).splitlines()[0]}."
             ) from error
 
 
@@ -285,17 +283,8 @@ def _batches_left(
         shares=shares,
     )
     for batch in itertools.islice(batches, run.total_steps - run.step):
-        images, labels, index = (one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index))
-        images = augment(images, index, recipe, size=size, epoch=epoch, seed=recipe.seed)
-        pictures, targets = mix(
-            normalise(images, run.spec.input),
-            labels,
-            index,
-            recipe,
-            classes=run.spec.task.classes,
-            epoch=epoch,
-            seed=recipe.seed,
-        )
+        batch = Batch(*(one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index)))
+        pictures, targets = training_batch(batch, recipe, run.spec, size=size, epoch=epoch, seed=recipe.seed)
         yield execution.arrange(pictures), targets
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from striate.core.errors import DataError
+from striate.core.spec import Spec
 from striate.data.augment import trivial
 from striate.data.augment.boxes import erase
 from striate.data.augment.colour import jitter
@@ -23,10 +24,29 @@ from striate.data.augment.geometry import (
     draw_window,
     resample,
 )
+from striate.data.augment.mixing import mix
 from striate.data.augment.policy import Augmentation, Flip
+from striate.data.batches import Batch
 from striate.data.keyed import keyed_bits
+from striate.data.preprocess import normalise
 
 Padding = Literal["reflect", "zeros"]
+
+
+def training_batch(
+    batch: Batch, policy: Augmentation, spec: Spec, *, size: tuple[int, int], epoch: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return what a network in training sees of a batch: augmented, normalised and mixed.
+
+    Args:
+        size: (H, W) that it is trained at.
+
+    Returns:
+        The pictures (B, C, H, W) float32, on the batch's device, and the targets of the loss, see `mix`.
+    """
+    images = augment(batch.images, batch.index, policy, size=size, epoch=epoch, seed=seed)
+    pictures = normalise(images, spec.input)
+    return mix(pictures, batch.labels, batch.index, policy, classes=spec.task.classes, epoch=epoch, seed=seed)
 
 
 def augment(
