@@ -16,6 +16,7 @@ from PIL import Image
 from striate.core import machine
 from striate.core.errors import DataError, FileError
 from striate.core.spec import InputSpec
+from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 
 LIKE = InputSpec(channels=1, height=6, width=9, mean=(0.25,), std=(0.5,), resize="stretch", interpolation="nearest")
@@ -48,6 +49,97 @@ def test_the_source_loads_the_same_again(tmp_path):
         assert again.fingerprint == images.fingerprint
         assert again.spec == images.spec
         assert torch.equal(again.test.images, images.test.images)
+
+
+def make_table(root: Path, header: str = "path,label,split,group", lines: int = 24) -> Path:
+    rows = [header]
+    for number in range(lines):
+        Image.new("RGB", (20, 20), (100 * (number % 2), number, 0)).save(root / f"patient{number // 2}_{number}.png")
+        split = "test" if number >= 18 else ""
+        rows.append(f"patient{number // 2}_{number}.png,{'cat' if number % 2 else 'dog'},{split},{number // 2}")
+    (root / "photos.csv").write_text("\n".join(rows))
+    return root / "photos.csv"
+
+
+def assert_same(one: ImageSet, other: ImageSet) -> None:
+    assert one.fingerprint == other.fingerprint
+    assert one.spec == other.spec
+    for name in ("train", "val", "test"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        assert list(mine.origins) == list(theirs.origins)
+        assert torch.equal(mine.images, theirs.images)
+        assert torch.equal(mine.groups, theirs.groups)
+
+
+def test_a_table_is_data_and_its_source_loads_the_same_again(tmp_path):
+    images = load_data(make_table(tmp_path), seed=5)
+    assert (images.name, images.spec.task.class_names) == ("photos", ("cat", "dog"))
+    assert (len(images.test), images.held_out, images.test_held_out) == (6, True, False)
+    assert not set(images.train.groups.tolist()) & set(images.val.groups.tolist())
+    assert_same(load_data(**json.loads(json.dumps(images.source))), images)
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_paths_name_groups_and_the_source_loads_the_same_again(tmp_path, archived):
+    for number in range(40):
+        path = tmp_path / "pets" / ("cat", "dog")[number % 2] / f"patient{number // 4}_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (100 * (number % 2), number, 0)).save(path)
+    data = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets") if archived else tmp_path / "pets"
+    images = load_data(data, group_by=r"patient(\d+)_", seed=5)
+    patients = [{Path(origin).name.split("_")[0] for origin in split.origins} for split in splits_of(images)]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 10
+    for names, split in zip(patients, splits_of(images), strict=True):
+        assert len(names) == len(set(split.groups.tolist())) > 0
+    assert_same(load_data(**json.loads(json.dumps(images.source))), images)
+
+
+def splits_of(images: ImageSet) -> list[Split]:
+    return [images.train, images.val, images.test]
+
+
+def test_groups_by_path_are_only_for_files():
+    pictures = np.zeros((40, 3, 3), dtype=np.uint8)
+    for data in ("digits", (pictures, np.arange(40) % 2)):
+        with pytest.raises(DataError, match="group_by must be left out unless the pictures are files"):
+            load_data(data, group_by="a")
+
+
+def test_several_labels_are_loaded_from_every_kind(tmp_path):
+    labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 10, dtype=np.uint8)
+    pictures = np.arange(40 * 48, dtype=np.uint8).reshape(40, 4, 4, 3)
+    rows = ["path,labels"]
+    for number, (picture, own) in enumerate(zip(pictures, labels, strict=True)):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'|'.join(name for name, mark in zip('ab', own, strict=True) if mark)}")
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
+    items = list(zip(pictures, labels, strict=True))
+    loaded = [
+        load_data("photos.csv"),
+        load_data((pictures, labels), class_names="ab"),
+        load_data(items, class_names="ab"),
+    ]
+    for images in loaded:
+        assert images.spec.task.labels == "multi"
+        assert images.spec.task.class_names == ("a", "b")
+        assert images.fingerprint == loaded[0].fingerprint
+        assert all((split.labels.sum(dim=0) > 0).all() for split in splits_of(images))
+
+
+def test_frames_and_data_sets_are_data_without_a_source(tmp_path):
+    class Frame(dict):  # what pandas and polars have in common
+        columns = ("path", "label")
+        to_dict = dict.copy
+
+    make_folder(tmp_path)
+    paths = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(8)]
+    frame = load_data(Frame(path=paths, label=[path[:3] for path in paths]))
+    assert (frame.name, frame.source) == ("table", None)
+    items = [(Image.open(path), path[:3]) for path in paths]
+    dataset = load_data(items, seed=0)
+    assert (dataset.name, dataset.source) == ("dataset", None)
+    assert dataset.fingerprint == frame.fingerprint == load_data(tmp_path).fingerprint
+    assert load_data({"train": items, "test": items[::4]}, size=(6, 7)).test.images.shape == (4, 3, 6, 7)
 
 
 def test_size_and_channels_can_be_chosen():

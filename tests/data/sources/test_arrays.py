@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,22 @@ def test_labels_are_numbered_in_sorted_order(labels, names, numbers):
     assert labelled.labels["train"].dtype == torch.int64
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_a_column_for_each_class_allows_several(dtype):
+    several = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]] * 2).astype(dtype)
+    labelled = read_arrays((GREY, several))
+    assert labelled.class_names == ("0", "1", "2")
+    assert labelled.labels["train"].dtype == torch.uint8
+    assert labelled.labels["train"].tolist() == several.astype(int).tolist()
+    assert read_arrays((GREY, torch.from_numpy(several)), class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+
+
+def test_one_class_each_in_columns_is_remarked_upon(caplog):
+    with caplog.at_level(logging.WARNING):
+        read_arrays((GREY, np.eye(2, dtype=np.uint8)[LABELS]))
+    assert "Each picture of the arrays has exactly one class, and is trained as if it may have several" in caplog.text
+
+
 def test_grey_and_rgb_can_be_converted_and_are_found_in_either_axis():
     for channels in (1, 3):
         assert read_arrays((RGB, LABELS), channels=channels).images["train"].shape == (6, 3, 4, 5)
@@ -93,7 +111,10 @@ def test_writeable_memory_is_shared_and_read_only_memory_is_not_written():
         ((GREY.astype(np.float64), LABELS), "images of train must be uint8 from 0 to 255, got float64. Numbers from 0"),
         ((GREY[0, 0], LABELS), r"images of train must have shape \(N, H, W\), .*, got \(5,\)"),
         ((GREY[:0], LABELS[:0]), r"images of train must have shape .*, got \(0, 1, 4, 5\)"),
-        ((GREY, LABELS[:5]), r"labels of train must be one per image, shape \(6,\), or 0 and 1 for each class, .*, got \(5,\)"),
+        (
+            (GREY, LABELS[:5]),
+            r"labels of train must be one per image, shape \(6,\), or 0 and 1 for each class, .*, got \(5,\)",
+        ),
         ((GREY, LABELS / 2), "labels of train must be whole numbers or words, got float64"),
         ((GREY, LABELS * 0), "the arrays must have at least two classes, got only '0'"),
         (
@@ -101,6 +122,17 @@ def test_writeable_memory_is_shared_and_read_only_memory_is_not_written():
             "Class '1' of the arrays must have at least two pictures to train on, got only one",
         ),
         ((GREY, [b"\xff", b"a"] * 3), r"labels of train must be UTF-8 where they are bytes, got b'\\xff'"),
+        (
+            (GREY, np.eye(2)[LABELS]),
+            r"0 and 1 in whole numbers, got float64\. Where each picture .* labels\.argmax\(1\)",
+        ),
+        ((GREY, np.array([[0, 2], [1, 0]] * 3)), "labels of train with a column for each class must be 0 or 1, got 2"),
+        (
+            ((GREY, np.array([[0, 1], [1, 1]] * 3)), (GREY, LABELS)),
+            r"labels of test must have the shape of train, \('N', 2",
+        ),
+        ((GREY, np.array([[0, 1], [0, 1]] * 3)), "Class '0' of the arrays must have at least two pictures .* got none"),
+        ((GREY, [None, 1] * 3), "labels of train must be whole numbers or words, got None"),
         ((GREY,), r"Arrays of train must be a pair \(images, labels\), got 1 parts"),
         (GREY, r"Arrays of train must be a pair \(images, labels\), got ndarray"),
         (None, "got NoneType"),

@@ -111,6 +111,8 @@ def _read(
     Where the size is not known yet, pictures larger than the largest default are resized to that at once, and smaller
     ones, which decide, wait.
     """
+    if not len(data):
+        raise DataError(f"{split} of the data set must have at least one picture, got none.")
     spec = fitted or unmeasured(3, DEFAULT_SIDE, DEFAULT_SIDE, resize)
     check_memory(len(data), spec, f"of {split}", "Give a smaller size.")
     pictures: list[Tensor] = []
@@ -144,6 +146,8 @@ def _item(data: Dataset, number: int, name: str) -> tuple[Image.Image, object]:
 def _image(picture: object, name: str) -> Image.Image:
     """Return pixels as a PIL image, so that they are read as those of files are."""
     pixels = np.asarray(picture)
+    if pixels.dtype.kind not in "biuf":
+        raise DataError(f"{name} of the data set must be {_KIND}, got {type(picture).__name__} as the picture.")
     if pixels.dtype != np.uint8:
         fix = "Leave ToTensor and Normalize out of its transform: pictures are normalised later."
         raise DataError(f"{name} of the data set must be uint8 from 0 to 255, got {pixels.dtype}. {fix}")

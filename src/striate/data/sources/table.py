@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import os
 import re
@@ -93,15 +94,14 @@ def read_table(path: Path) -> Table:
         DataError: it cannot be read, is not UTF-8, has no header, or a row has more or fewer cells than that.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            first = lines.readline()
-            lines.seek(0)
-            delimiter = max(_DELIMITERS, key=first.count)
-            rows = list(_rows(csv.reader(lines, delimiter=delimiter, strict=True), path))
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be text in UTF-8: {error.reason} at byte {error.start:,}. Save it so.") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path} must be text in UTF-8, got {error.reason} in line {line}. Save it so.") from error
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from error
+    delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+    rows = list(_rows(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), path))
     if not rows:
         raise DataError(f"{path} must have a header, such as path,label, got an empty file.")
     (_, header), *body = rows
