@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from striate.cli.output import Json, print_json, print_warnings, say
 from striate.core import files, machine
 from striate.core.errors import FileError, NetworkError, RecipeError
 from striate.core.spec import InputSpec
+from striate.data.augment.preview import EPOCHS, preview
+from striate.data.balance import balancing_shares
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
@@ -48,6 +52,7 @@ def train(
     output: Path | None = None,
     resume: Path | None = None,
     config: Path | None = None,
+    preview_file: Annotated[Path | None, Parameter(name="--preview")] = None,
     recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008  (frozen)
     no_report: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
@@ -75,6 +80,7 @@ def train(
         output: The folder to write. Default: runs/DATA-NETWORK-NUMBER.
         resume: The folder of a run that was stopped, to go on with.
         config: A recipe.toml to start from; flags change single fields.
+        preview_file: Write pictures as the network will see them in the first epochs to this .png, and do not train.
         no_report: Leave out the page about the run, report.html; `striate report` writes it later.
     """
     if output is not None:
@@ -89,6 +95,7 @@ def train(
             channels=channels,
             output=output,
             config=config,
+            preview=preview_file,
         )
         network, images = _stopped(resume, data, data_dir)
         run = fit(network, images, resume=resume)
@@ -111,6 +118,8 @@ def train(
         model = model or recommended_model(images.name)
         base = base or recommended_recipe(images.name, model, images.spec.input)
         chosen = base.changed(**changes)
+        if preview_file is not None:
+            return _write_preview(preview_file, images, chosen, json)
         network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
         plan = SayFirst(_plan(images, network, model, chosen), json)
@@ -122,6 +131,26 @@ def train(
     _report(run, images.test, json)
     if not no_report:
         _write_page(run, images, json)
+    return 0
+
+
+def _write_preview(path: Path, images: ImageSet, recipe: Recipe, json: bool) -> int:
+    """Write what the network would see."""
+    split = images.train_and_val if recipe.learn_from == "train+val" else images.train
+    by_phase = ([phase.resolution] * math.ceil(phase.epochs) for phase in recipe.plan)
+    resolutions = list(itertools.islice(itertools.chain.from_iterable(by_phase), EPOCHS))
+    sheet = preview(
+        split,
+        recipe,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        sizes=[(side, side) if side else None for side in resolutions],
+        shares=balancing_shares(split.labels, images.spec.task.classes) if recipe.sampling == "balanced" else None,
+    )
+    sheet.write(path)
+    say(f"preview   {path}", json_wanted=json)
+    if json:
+        print_json({"preview": str(path)})
     return 0
 
 

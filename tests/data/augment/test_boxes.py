@@ -45,8 +45,8 @@ def test_boxes_cover_2_to_40_percent_everywhere():
     assert 0.25 < sides.min() < 0.35
     assert 2.9 < sides.max() < 4
     covered = where.double().mean(0)
-    assert torch.allclose(covered, covered.flip(0), atol=0.03)
-    assert torch.allclose(covered, covered.T, atol=0.03)
+    assert torch.allclose(covered, covered.flip(0), atol=0.05)
+    assert torch.allclose(covered, covered.T, atol=0.05)
 
 
 @pytest.mark.parametrize("probability", [0.25, 0.8])
