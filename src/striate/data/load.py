@@ -94,12 +94,10 @@ def load_data(
         if is_shards(data):
             _check_no_groups(group_by)
             origin = {"data": resolved(data), "class_names": class_names and list(class_names), **again}
-            options = {
-                **request,
-                "like": like,
-                "seed": seed,
+            options |= {
+                "resize": resize,
                 "stored_size": stored_size,
-            }  # the index may say the resize
+            }  # where resize is None, the shards' index may say it
             return load_shards(data, class_names=class_names, origin=origin, **options)
         path = Path(data)
         listing = list_files(path, class_names, group_by)
@@ -112,10 +110,8 @@ def load_data(
         listing = list_table(table_of(data), class_names)
         return read_listing(listing, name="table", **files)
     if are_datasets(data):
-        labelled = read_datasets(
-            data, class_names=class_names, size=size, channels=channels, resize=resize or "crop", like=like
-        )
-        return from_tensors(labelled, name="dataset", **options)
+        asked: dict[str, Any] = {"size": size, "channels": channels, "resize": resize or "crop", "like": like}
+        return from_tensors(read_datasets(data, class_names=class_names, **asked), name="dataset", **options)
     return from_tensors(read_arrays(data, channels=channels, class_names=class_names), name="arrays", **options)
 
 

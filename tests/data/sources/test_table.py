@@ -174,7 +174,7 @@ def test_a_frame_is_a_table_of_the_working_folder(tmp_path):
     assert listing.class_names == ("1", "2")
     lists = Columns({"path": NAMES, "labels": [["a", "b"], [], ["b"], ["a"]] * 2})
     assert list_table(table_of(lists)).labels["train"][:4].tolist() == [[1, 1], [0, 0], [0, 1], [1, 0]]
-    with pytest.raises(DataError, match=r"The frame: each picture must have a label, got none in rows 1, 3, 5, 7\."):
+    with pytest.raises(DataError, match=r"Columns: each picture must have a label, got none in rows 1, 3, 5, 7\."):
         list_table(table_of(Columns({"path": NAMES, "label": ["a", float("nan")] * 4})))
 
 

@@ -126,10 +126,11 @@ def table_of(frame: Frame) -> Table:
 
     A cell may be a list of classes.
     """
-    names = list(frame.columns)
-    cells = [list(map(_text, frame[name])) for name in names]
-    columns = _columns([str(name).strip() for name in names], list(zip(*cells, strict=True)), "the frame")
-    return Table("The frame", Path.cwd(), columns, range(len(cells[0]) if cells else 0), "row", "|")
+    name = type(frame).__name__
+    labels = list(frame.columns)
+    cells = [list(map(_text, frame[label])) for label in labels]
+    columns = _columns([str(label).strip() for label in labels], list(zip(*cells, strict=True)), name)
+    return Table(name, Path.cwd(), columns, range(len(cells[0]) if cells else 0), "row", "|")
 
 
 def list_table(table: Table, class_names: Sequence[str] | None = None) -> Listing:
