@@ -1,0 +1,50 @@
+"""``striate audit``: what is wrong with the pictures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from striate.cli.output import Json, print_findings, print_json, say
+from striate.data.audit import audit as audit_of
+from striate.data.audit.found import counted
+from striate.data.audit.page import audit_page
+
+
+def audit(
+    data: str,
+    /,
+    *,
+    output: Path | None = None,
+    group_by: str | None = None,
+    data_dir: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Say what is wrong with pictures: unreadable files, copies across splits, wrong labels, giveaways.
+
+    Every file is decoded. Ends with status 1 where there is an error, such as a picture of test that is in train too.
+
+    Example: `striate audit photos --output audit.html`
+
+    JSON keys: pictures (how many), splits (pictures of each), findings (code, severity, where, message, numbers, fix,
+    pictures (the names, those that belong together in one list), remarks (one for each of pictures, or none)).
+
+    Args:
+        data: A folder of pictures per class, a zip or tar of one, a table, or a data set's name.
+        output: Also write a page with the pictures that are spoken of; it ends in .html.
+        group_by: A regular expression that finds in a path what the picture belongs to.
+        data_dir: Where the files of a named data set are.
+    """
+    start = time.perf_counter()
+    result = audit_of(data, data_dir=data_dir, group_by=group_by)
+    if output is not None:
+        audit_page(result, Path(data).name).write(output)
+        say(f"page      {output}", json_wanted=json)
+    if json:
+        print_json(result.as_json())
+    else:
+        pictures = counted(len(result.material.names))
+        print_findings(result.findings)
+        ending = "nothing found" if not result.found else counted(len(result.found), "finding")
+        say(f"{pictures} in {time.perf_counter() - start:.1f} s: {ending}")
+    return int(any(one.severity == "error" for one in result.findings))
