@@ -140,3 +140,8 @@ def test_every_look_takes_it(run: Path, pairs: st.ImageSet) -> None:
         st.saliency(classifier, few, check=False).targets, classifier.probabilities(few.images).argmax(1)
     )
     assert st.invariance(classifier, few).effects["shift"].accuracy is None
+
+
+def test_the_step_of_one_weight_is_refused(run: Path, pairs: st.ImageSet) -> None:
+    with pytest.raises(st.NetworkError, match="this network gives a picture several labels"):
+        st.explain_step(st.load_classifier(run), pairs.test[:1], "3", "body.conv1.conv.weight", 0)

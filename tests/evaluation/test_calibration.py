@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,12 @@ from hypothesis import strategies as hy
 from torch import Tensor
 
 import striate as st
+from striate.core.spec import TaskSpec
 from striate.evaluation.calibration import BINS, abstention, calibrate, calibration, fit_temperature
 from striate.evaluation.predictions import Predictions, predictions_of
 from striate.networks.saved import store_temperature
-from tests.evaluation.test_roc import predictions
+from tests.evaluation.test_multilabel import drawn as drawn_labels
+from tests.evaluation.test_roc import labelled, predictions
 
 
 def drawn(count: int, scale: float, seed: int = 0, classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -166,3 +170,50 @@ def test_both_are_drawn() -> None:
     made: tuple[Predictions, st.Split] = predictions(*drawn(300, 3.0))
     assert "ECE" in calibration(*made).draw()
     assert "answered" in abstention(*made).draw()
+
+
+def test_of_several_labels_every_pair_is_an_answer() -> None:
+    logits, labels = drawn_labels(150, 3, seed=5)
+    made = calibration(*labelled(logits, labels, temperature=0.7))
+    shares, truth = (logits.double() / 0.7).sigmoid().numpy().ravel(), labels.numpy().ravel()
+    assert sum(one.pictures for one in made.bins) == 450
+    error = 0.0
+    for number in range(BINS):
+        inside = (number / BINS < shares) & (shares <= (number + 1) / BINS)
+        error += abs(shares[inside].sum() - truth[inside].sum()) / 450
+    assert made.expected_error == pytest.approx(error, abs=1e-9)
+    likelihood = np.where(truth == 1, np.log(shares), np.log(1 - shares)).mean()
+    assert made.negative_log_likelihood == pytest.approx(-likelihood)
+    assert made.brier == pytest.approx(((shares - truth) ** 2).mean())
+    assert (made.accuracy, made.confidence) == pytest.approx((truth.mean(), shares.mean()))
+    assert "mean probability" in str(made)
+    assert "pairs of a picture and a label" in made.draw()
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 20.0])
+def test_the_temperature_of_several_labels_is_found(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(3000, 3, generator=generator)
+    labels = (torch.rand(3000, 3, generator=generator) < logits.sigmoid()).to(torch.uint8)
+    assert fit_temperature(scale * logits, labels) == pytest.approx(scale, rel=0.08)
+
+
+def test_a_temperature_of_several_labels_changes_no_answer(image_set: st.ImageSet, tmp_path: Path) -> None:
+    names = image_set.spec.task.class_names
+    task = TaskSpec(class_names=names, labels="multi", thresholds=(0.2, 0.5, 0.77))
+    spec = image_set.spec.model_copy(update={"task": task.model_copy(update={"thresholds": None})})
+    labels = torch.nn.functional.one_hot(image_set.test.labels, 3).to(torch.uint8)
+    test = st.Split(image_set.test.images, labels, spec, image_set.test.origins)
+    network = st.build("conv 8@3x3 bn relu | gap | fc 3", spec)
+    path = st.save(tmp_path / "model.safetensors", network, spec.model_copy(update={"task": task}))
+    before = st.load_classifier(path)
+    after = calibrate(before, test)
+    assert after.spec.task.temperature != 1
+    assert torch.equal(predictions_of(before, test).predicted, predictions_of(after, test).predicted)
+    store_temperature(path, after.spec.task.temperature)
+    assert st.load_classifier(path).spec == after.spec
+
+
+def test_of_several_labels_none_abstains() -> None:
+    with pytest.raises(st.DataError, match="Abstaining needs pictures of one class each"):
+        abstention(*labelled(*drawn_labels(10, 2)))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 import striate as st
 from striate.evaluation.compare import compare, mcnemar, paired_interval
-from tests.evaluation.test_roc import predictions
+from tests.evaluation.test_roc import labelled, predictions
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
 FIRST = torch.tensor([0, 1, 1, 1, 1, 0, 2, 0])
@@ -84,3 +86,32 @@ def test_the_sheet_shows_both_answers() -> None:
     assert sheet.image.width > 300
     first, _, split = both()
     assert compare(first, first, split).draw().image.height < sheet.image.height
+
+
+def test_of_several_labels_a_picture_is_right_where_all_are() -> None:
+    labels = torch.tensor([[1, 0], [1, 1], [0, 0], [0, 1]], dtype=torch.uint8)
+    first, split = labelled(torch.tensor([[2.0, -2], [2, -2], [2, -2], [-2, 2]]), labels)
+    second, _ = labelled(torch.tensor([[2.0, 2], [2, 2], [-2, 2], [-2, 2]]), labels)
+    result = compare(first, second, split)
+    assert (result.both_right, result.mended, result.broken, result.both_wrong) == (1, 1, 1, 1)
+    assert result.p_value == mcnemar(1, 1)
+    assert {(one.index, one.change, one.label, one.first, one.second) for one in result.flips} == {
+        (0, "broken", "a", "a", "a, b"),
+        (1, "mended", "a, b", "a", "a, b"),
+        (2, "still wrong", "none", "a", "b"),
+    }
+    sure = 1 / (1 + math.exp(-2))
+    assert result.flips[0].first_probability == pytest.approx(sure**2)
+    a, b = result.classes
+    assert (a.pictures, a.first, a.second, a.p_value) == (4, 0.75, 1.0, mcnemar(1, 0))
+    assert (b.first, b.second, b.p_value) == (0.75, 0.5, mcnemar(1, 2))
+
+
+def test_one_class_and_several_labels_are_not_compared() -> None:
+    labels = torch.tensor([[1, 0], [0, 1]], dtype=torch.uint8)
+    several, split = labelled(torch.zeros(2, 2), labels)
+    single, _ = predictions(torch.zeros(2, 2), torch.tensor([0, 1]))
+    with pytest.raises(st.DataError, match="one gives a picture one class, the other several labels"):
+        compare(several, single, split)
+    with pytest.raises(st.DataError, match="gives a picture one class, these pictures have several labels each"):
+        st.evaluate(single, split)

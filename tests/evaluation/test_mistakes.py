@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
 from striate.evaluation.mistakes import mistakes
-from tests.evaluation.test_roc import predictions
+from tests.evaluation.test_roc import labelled, predictions
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
 PREDICTED = torch.tensor([0, 1, 1, 1, 0, 2, 0, 2])
@@ -40,3 +43,19 @@ def test_nothing_wrong_is_said_so() -> None:
     result = mistakes(perfect, split)
     assert (result.wrong, result.worst, result.pairs) == (0, (), ())
     assert result.draw().image.height < mistakes(*made()).draw().image.height
+
+
+def test_of_several_labels_what_is_missed_and_what_is_wrongly_said() -> None:
+    logits = torch.tensor([[4.0, -3.0], [-2.0, 1.0], [5.0, -1.0], [-0.5, -6.0]])
+    labels = torch.tensor([[1, 1], [1, 1], [0, 0], [0, 0]], dtype=torch.uint8)
+    result = mistakes(*labelled(logits, labels, thresholds=(0.5, 0.9)))
+    assert (result.wrong, result.pictures) == (3, 4)
+    said = [(one.index, one.label, one.predicted) for one in result.worst]
+    assert said == [(2, "no a", "a"), (0, "b", "no b"), (1, "a", "no a"), (1, "b", "no b")]
+    losses = [-math.log(one.label_probability) for one in result.worst]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] == pytest.approx(math.log1p(math.exp(5)))
+    assert [(one.label, one.predicted, one.count, one.pictures) for one in result.pairs] == [
+        ("b", "no b", 2, 2), ("a", "no a", 1, 2), ("no a", "a", 1, 2)]  # fmt: skip
+    assert result.least_sure[0].index == 3
+    assert result.draw().image.width > 0

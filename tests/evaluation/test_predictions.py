@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import striate as st
+from striate.core.spec import TaskSpec
 from striate.evaluation.predictions import (
     PREDICTIONS_FILE,
     Predictions,
@@ -91,3 +92,21 @@ def test_predictions_of_other_pictures_are_refused(image_set: st.ImageSet, netwo
     assert predictions_of(predictions, image_set.test) is predictions
     with pytest.raises(st.DataError, match=r"must be of these 5 pictures, got \d+ with other labels"):
         predictions_of(predictions, image_set.test[:5])
+
+
+def test_several_labels_are_kept_and_said_by_their_thresholds(image_set: st.ImageSet, tmp_path: Path) -> None:
+    task = TaskSpec(class_names=image_set.spec.task.class_names, labels="multi", thresholds=(0.3, 0.5, 0.6))
+    spec = image_set.spec.model_copy(update={"task": task})
+    labels = torch.nn.functional.one_hot(image_set.test.labels, 3).to(torch.uint8)
+    test = st.Split(image_set.test.images, labels, spec, image_set.test.origins)
+    network = st.build("conv 4@3x3 bn relu | gap | fc 3", spec)
+    written = kept(tmp_path, network, test)
+    read = read_predictions(tmp_path, network, test)
+    assert read is not None
+    assert torch.equal(read.labels, labels)
+    probabilities = written.logits.sigmoid()
+    assert torch.equal(read.predicted, probabilities >= torch.tensor(task.thresholds))
+    assert torch.equal(read.correct, (read.predicted == labels.bool()).all(1))
+    each = torch.where(read.predicted, probabilities, 1 - probabilities)
+    torch.testing.assert_close(read.confidence, each.prod(1))
+    assert read_predictions(tmp_path, network, replace(test, labels=1 - labels)) is None

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import striate as st
+from striate.core.spec import TaskSpec
 from striate.evaluation.predictions import Predictions
 from striate.evaluation.roc import auc_interval, log_odds, roc
+from tests.evaluation.test_multilabel import drawn
 
 
 def predictions(logits: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> tuple[Predictions, st.Split]:
@@ -83,3 +85,26 @@ def test_it_is_drawn_with_the_lowest_areas() -> None:
     assert drawing.startswith("<svg")
     assert "the 6 lowest of 8" in drawing
     assert "d: AUC" in drawing
+
+
+def labelled(logits: torch.Tensor, labels: torch.Tensor, **task: object) -> tuple[Predictions, st.Split]:
+    """Return predictions of pictures that may have several labels."""
+    names = tuple("abcdefgh"[: logits.shape[1]])
+    plain = TaskSpec(class_names=names, labels="multi")
+    spec = st.Spec.of((1, 2, 2), names).model_copy(update={"task": plain})
+    images = torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8)
+    origins = [f"test[{number}]" for number in range(len(labels))]
+    said = TaskSpec.model_validate({**plain.model_dump(), **task})
+    return Predictions(logits, labels, origins, said), st.Split(images, labels, spec, origins)
+
+
+def test_the_area_of_several_labels_is_that_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    logits, labels = drawn(80, 3, levels=3)
+    expected = metrics.roc_auc_score(labels, logits, average=None)
+    made = roc(*labelled(logits, labels, temperature=2.0))
+    assert [one.auc for one in made.classes] == pytest.approx(expected)
+    labels[:, 1] = 0
+    made = roc(*labelled(logits, labels))
+    assert made.classes[1].auc is None
+    assert made.macro_auc == pytest.approx(expected[[0, 2]].mean())

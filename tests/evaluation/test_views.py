@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import striate as st
+from striate.core.spec import TaskSpec
 from striate.evaluation.predictions import predictions_of
 from striate.evaluation.views import _view, predict_views
 
@@ -43,3 +44,15 @@ def test_views_that_cannot_be_made(image_set: st.ImageSet) -> None:
     split = st.Split(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, 1]), spec, ["a", "b"])
     with pytest.raises(st.DataError, match="at least 2 pixels wide and high to be moved, these are 1"):
         predict_views(st.build("fc 2", spec), split, "shift")
+
+
+def test_probabilities_of_several_labels_are_averaged(image_set: st.ImageSet) -> None:
+    task = TaskSpec(class_names=image_set.spec.task.class_names, labels="multi", thresholds=(0.3, 0.5, 0.6))
+    spec = image_set.spec.model_copy(update={"task": task.model_copy(update={"temperature": 0.5})})
+    classifier = st.Classifier(st.build("conv 4@3x3 relu | flatten | fc 3", spec), spec)
+    labels = torch.nn.functional.one_hot(image_set.test.labels, 3).to(torch.uint8)
+    test = st.Split(image_set.test.images, labels, spec, image_set.test.origins)
+    made = predict_views(classifier, test, "flip")
+    mean = (classifier.probabilities(test.images) + classifier.probabilities(test.images.flip(3))) / 2
+    torch.testing.assert_close(made.probabilities, mean)
+    assert torch.equal(made.predicted, mean >= torch.tensor(task.thresholds))

@@ -187,3 +187,24 @@ def test_views_of_one_tensor_are_stored_apart(tmp_path: Path) -> None:
     saved.write_tensors(tmp_path / "t.safetensors", tensors, "{}")
     _, read = saved.read_tensors(tmp_path / "t.safetensors")
     assert read["b"].tolist() == [3, 4, 5]
+
+
+def test_thresholds_are_stored_and_nothing_else_changes(tmp_path: Path) -> None:
+    task = SPEC.task.model_copy(update={"labels": "multi", "temperature": 1.5})
+    spec = SPEC.model_copy(update={"task": task})
+    path = st.save(tmp_path / "model.safetensors", st.build("fc 10", spec), spec, metrics={"mAP": 0.5})
+    before, thresholds = st.load(path), tuple(number / 10 for number in range(10))
+    assert saved.store_thresholds(tmp_path, thresholds) == path
+    after = st.load(path)
+    assert after.spec.task == task.model_copy(update={"thresholds": thresholds})
+    assert before.header.model_dump(exclude={"spec"}) == after.header.model_dump(exclude={"spec"})
+    assert all(map(torch.equal, before.network.state_dict().values(), after.network.state_dict().values()))
+    for wrong, message in (((0.5,), "must be one per class"), ((*thresholds[1:], 2.0), "less than or equal to 1")):
+        with pytest.raises(st.DataError, match=message):
+            saved.store_thresholds(path, wrong)
+    assert st.load(path).spec == after.spec
+    saved.store_thresholds(path, None)
+    assert st.load(path).spec == before.spec
+    single = st.save(tmp_path / "single.safetensors", st.build("fc 10", SPEC), SPEC)
+    with pytest.raises(st.DataError, match="thresholds go with labels = 'multi'"):
+        saved.store_thresholds(single, thresholds)

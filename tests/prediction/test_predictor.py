@@ -11,6 +11,7 @@ from torch import nn
 
 import striate as st
 from striate.core.machine import Execution
+from striate.core.spec import TaskSpec
 from striate.data.preprocess import normalise
 from striate.prediction.predictor import compute_logits
 from tests.networks.zoo.test_zoo import make_spec
@@ -136,3 +137,29 @@ def test_no_pictures_and_no_classes(classifier: st.Classifier) -> None:
 def test_a_network_that_does_not_fit_its_spec_is_refused() -> None:
     with pytest.raises(st.NetworkError, match="one for each of the 4 classes"):
         st.Classifier(st.build("fc 5", SPEC), SPEC)
+
+
+def test_several_labels_are_those_that_reach_their_thresholds() -> None:
+    network = st.build("fc 4", SPEC, seed=3)
+    images = torch.from_numpy(pixels())[None, None]
+    first, second, third, fourth = compute_logits(network, images, SPEC.input)[0].sigmoid().tolist()
+
+    def predict(*thresholds: float) -> st.Prediction:
+        task = TaskSpec(class_names=("ant", "bee", "cat", "dog"), labels="multi", thresholds=thresholds)
+        return st.Classifier(network, SPEC.model_copy(update={"task": task})).predict(pixels(), top=1)
+
+    said = predict(1, second - 1e-3, third - 1e-3, 1)
+    expected = sorted([("bee", second), ("cat", third)], key=lambda one: -one[1])
+    assert [name for name, _ in said.labels] == [name for name, _ in expected]
+    assert [p for _, p in said.labels] == pytest.approx([p for _, p in expected])
+    assert said.label == ", ".join(name for name, _ in expected)
+    assert str(said) == ", ".join(f"{name} ({p:.1%})" for name, p in expected)
+    assert said.probability == pytest.approx((1 - first) * second * third * (1 - fourth))
+    assert said.top[0][1] == pytest.approx(max(first, second, third, fourth))
+    none = predict(1, 1, 1, 1)
+    assert (none.label, none.labels, str(none)) == ("none", (), "none")
+
+
+def test_of_one_class_it_alone_is_said(classifier: st.Classifier) -> None:
+    answer = classifier.predict(pixels())
+    assert answer.labels == answer.top[:1]

@@ -8,6 +8,7 @@ import striate as st
 from tests.cli.conftest import write_pictures
 
 NASTY = ('<script>alert("dark")</script>'.replace("/", "\N{FRACTION SLASH}"), "light & 'bright'")
+LEFT_OUT = {"Findings", "Precision and recall"}  # nothing was audited, and each picture has one class
 
 
 @pytest.fixture(scope="session")

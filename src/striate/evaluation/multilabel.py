@@ -125,9 +125,9 @@ def score_labels(logits: Tensor, labels: Tensor, task: TaskSpec, *, seed: int = 
         interval=wilson_interval(exact, len(labels)),
         label_accuracy=float(right.double().mean()),
         mean_average_precision=mean_precision,
-        mean_average_precision_interval=_interval(drawn.precisions[:, known].mean(1), mean_precision),
+        mean_average_precision_interval=_interval(drawn.precisions[:, known], mean_precision),
         macro_f1=macro_f1,
-        macro_f1_interval=_interval(drawn.f1s[:, known].mean(1), macro_f1),
+        macro_f1_interval=_interval(drawn.f1s[:, known], macro_f1),
         micro_f1=micro_f1,
         micro_f1_interval=_interval(drawn.micro_f1s, micro_f1),
         said_none=int((~predicted).all(1).sum()),
@@ -251,9 +251,10 @@ def _f1(own: int, said: int, found: int) -> float:
 
 
 def _interval(drawn: Doubles, figure: float) -> Interval:
-    if not np.isfinite(drawn).all():  # there is no label to take a mean of
+    """Return the interval of a figure, or of the mean of several, of which each of R resamples drew one; (R, …)."""
+    if not drawn.size:  # there is no label to take a mean of
         return 0.0, 1.0
-    low, high = np.quantile(drawn, _EDGES)
+    low, high = np.quantile(drawn.reshape(len(drawn), -1).mean(1), _EDGES)
     return min(float(low), figure), min(max(float(high), figure), 1.0)  # a sum of shares may round to more
 
 

@@ -139,11 +139,17 @@ def explain_step(
 
     Raises:
         DataError: there is not one picture, no such class, or the learning rate is not above 0.
-        NetworkError: there is no such parameter, it does not learn, or has no weight there.
+        NetworkError: there is no such parameter, it does not learn, or has no weight there; or the network gives a
+            picture several labels.
     """
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise DataError(f"The learning rate must be a number above 0, got {learning_rate}.")
     subject = single(subject_of(network, picture))
+    if subject.spec.task.labels == "multi":
+        raise NetworkError(
+            "The step of one weight is shown for the cross-entropy of one class, and this network gives a picture "
+            "several labels. Show a network that was trained with one class per picture."
+        )
     target = class_number(subject.spec, label)
     place = _weight_place(subject.network, parameter, index)
     replica = copy.deepcopy(subject.network).double().eval()

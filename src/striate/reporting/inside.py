@@ -40,7 +40,7 @@ def saliency(material: Material) -> Sequence[Content]:
     """What a right and a wrong answer rest on."""
     shown = {"a right answer": material.right, "a wrong answer": material.wrong}
     cheap = PASSES_OF_CHECK * len(shown) * material.multiply_adds <= WORK_OF_CHECK
-    content: list[Content] = []
+    content: list[Content] = [*_which_answer(material)]
     for words, picture in shown.items():
         if picture is None:
             content.append(Paragraph(f"There is no {words.removeprefix('a ')} among the test pictures."))
@@ -52,6 +52,12 @@ def saliency(material: Material) -> Sequence[Content]:
             "Whether these maps can be trusted is not checked here, because the network is large; `striate explain` "
             "checks them.", faint=True))  # fmt: skip
     return content
+
+
+def _which_answer(material: Material) -> list[Content]:
+    """Say which of several labels a look takes for the answer; nothing where there is one."""
+    words = "Where a picture may have several labels, the answer that is looked at here is the most probable one."
+    return [Paragraph(words, faint=True)] if material.spec.task.labels == "multi" else []
 
 
 def _in_words(picture: Split, words: str) -> str:
@@ -71,6 +77,7 @@ def invariance(material: Material) -> Sequence[Content]:
     count = max(FEWEST, min(SAMPLE, affordable))
     found = measure_invariance(material.classifier, material.sample, count=count)
     return [
+        *_which_answer(material),
         Figure(found.draw(), f"How the answers change as {len(found.images)} pictures are changed: {found}"),
         Figure(found.draw_pictures(), "One picture under each change, with the answers."),
     ]

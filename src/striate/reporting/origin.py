@@ -110,6 +110,8 @@ def _command(blueprint: Blueprint, source: Mapping[str, Any], recipe_file: str) 
     options = ", ".join(f"{name}={value}" for name, value in blueprint.options.items())
     words = ["striate", "train", str(source["data"])]
     words += ["--data-dir", source["data_dir"]] if source.get("data_dir") else []
+    words += ["--group-by", source["group_by"]] if source.get("group_by") else []
+    words += ["--skip-unreadable"] if source.get("skip_unreadable") else []
     words += ["--model", f"{blueprint.name}({options})" if options else blueprint.name]
     words += ["--pretrained"] if like else []
     words += ["--size", str(side)] if side else []

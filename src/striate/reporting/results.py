@@ -141,6 +141,10 @@ def curves(material: Material) -> Sequence[Content]:
     planes = [
         (_plane(history, "Loss", "loss, nats", "loss", "val_loss"), "The loss after each epoch."),
         (_plane(history, "Accuracy", "part answered rightly", "accuracy", "val_accuracy"), "The accuracy, likewise."),
+        (
+            _plane(history, "Mean average precision", "mAP on val", "val_mean_average_precision"),
+            "The mAP, by which the weights are chosen.",
+        ),
         (_plane(history, "Learning rate", "learning rate", "learning_rate"), "The learning rate at its end."),
     ]
     figures = [Figure(draw_curves(plane, description=words), words) for plane, words in planes if plane.curves]
