@@ -248,6 +248,11 @@ class Entry:
         """Remove the entry, whose lock the caller has alone."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def leave_to_others(self) -> None:
+        """Take away the names of a damaged entry that others still use: theirs stays until they end, ours is new."""
+        for path in (self._record_file, self._journal_file, self.pictures_file):
+            path.unlink(missing_ok=True)
+
     def remove(self) -> bool:
         """Remove the entry, unless somebody uses it or is making it; return whether it went."""
         if not self.folder.is_dir():

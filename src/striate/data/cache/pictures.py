@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -97,28 +98,31 @@ def prepare_pictures(
     paths = [path for own in files.values() for path in own]
     layout = Layout.of({split: len(own) for split, own in files.items()}, wanted, stored)
     try:
-        entry = Entry(pictures_folder() / entry_key(paths, layout))
-        with entry.locked(alone=False) as descriptor:
-            record = entry.whole(descriptor, layout)
-            if record is not None and (skip_unreadable or not record.unreadable):
-                return _opened(entry, descriptor, layout, record, len(paths))
-        with entry.locked(alone=True) as descriptor:
-            record = entry.whole(descriptor, layout)
-            if record is None or (record.unreadable and not skip_unreadable):
+        folder = pictures_folder()
+    except FileError as error:
+        return _in_memory(name, paths, layout, skip_unreadable, str(error).rstrip("."))
+    entry = Entry(folder / entry_key(paths, layout))
+    try:
+        while True:
+            with entry.locked(alone=False) as descriptor:
+                record = entry.whole(descriptor, layout)
+                if record is not None and (skip_unreadable or not record.unreadable):
+                    return _opened(entry, descriptor, layout, record, len(paths))
+            # Whoever opens a whole entry shares it for as long as it trains, so nobody may wait to have it alone.
+            with contextlib.suppress(BlockingIOError), entry.locked(alone=True, wait=False) as descriptor:
                 if not make_room(layout.size, entry):
                     entry.remove_alone()
-                    return _in_memory(name, paths, layout, skip_unreadable, _over_limit(layout))
+                    break
                 record = _built(name, entry, descriptor, paths, layout, skip_unreadable)
-            entry.share(descriptor)
-            return _opened(entry, descriptor, layout, record, len(paths))
-    except (OSError, FileError) as error:
-        if isinstance(error, _DiskFullError):
-            raise
-        return _in_memory(name, paths, layout, skip_unreadable, str(error).rstrip("."))
-
-
-class _DiskFullError(FileError):
-    """Nothing more can be written while there was a cache to write to."""
+                entry.share(descriptor)
+                return _opened(entry, descriptor, layout, record, len(paths))
+            if record is not None:
+                _check_readable(record.unreadable, len(paths), skip=False)
+            elif entry.record() is not None:
+                entry.leave_to_others()
+    except OSError as error:
+        return _in_memory(name, paths, layout, skip_unreadable, error.strerror or str(error))
+    return _in_memory(name, paths, layout, skip_unreadable, _over_limit(layout))
 
 
 def _built(
@@ -129,13 +133,14 @@ def _built(
     try:
         entry.begin(descriptor, layout)
         unreadable = _decode_missing(name, entry, store, paths, layout)
-        _check_readable(unreadable, len(paths), skip_unreadable)
+        if not skip_unreadable:
+            _check_readable(unreadable, len(paths), skip=False)
         changed = close_over(store, layout, unreadable)
         store.sync()
         entry.note_changed(store, layout, changed)
     except OSError as error:
         entry.remove_alone()
-        raise _DiskFullError(
+        raise FileError(
             f"Cannot write the pictures of {name} to {entry.folder.parent}: {error.strerror}; they take "
             f"{machine.in_words(layout.size)}. Free some space, or name another folder with STRIATE_CACHE."
         ) from error
@@ -190,15 +195,14 @@ def _in_memory(name: str, paths: Sequence[str], layout: Layout, skip_unreadable:
             write_block(store, block)
             unreadable |= block.unreadable
             advance(len(block.numbers))
-    _check_readable(unreadable, len(paths), skip_unreadable)
+    _check_readable(unreadable, len(paths), skip=skip_unreadable)
     close_over(store, layout, unreadable)
     mean, std = _statistics(store, layout, unreadable)
     return _pictures(store, layout, unreadable, mean, std, None)
 
 
 def _opened(entry: Entry, descriptor: int, layout: Layout, record: Record, pictures: int) -> Pictures:
-    if record.unreadable:
-        _check_readable(record.unreadable, pictures, skip_unreadable=True)
+    _check_readable(record.unreadable, pictures, skip=True)
     entry.touch()
     return _pictures(FileStore(descriptor), layout, record.unreadable, record.mean, record.std, entry)
 
@@ -235,7 +239,7 @@ def _statistics(
     return statistics(view(store.mapped(), train, count))
 
 
-def _check_readable(unreadable: Mapping[int, str], pictures: int, skip: bool) -> None:
+def _check_readable(unreadable: Mapping[int, str], pictures: int, *, skip: bool) -> None:
     """Name what cannot be read: in an error, or where it is to be skipped in a warning."""
     if not unreadable:
         return
