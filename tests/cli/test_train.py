@@ -53,6 +53,21 @@ def test_words_for_people_say_the_plan_the_result_and_what_next(striate: Striate
     assert "epoch 2/2" in done.err
 
 
+def test_a_table_is_trained_on_with_groups_by_path(striate: Striate, picture_folder: Path) -> None:
+    files = sorted(picture_folder.rglob("*.png"))
+    rows = [f"{file},{file.parent.name}" for file in files]
+    Path("photos.csv").write_text("\n".join(["path,label", *rows]))
+    expression = r"/\d*(\d)\.png"  # the last figure of the number
+    done = striate("train", "photos.csv", *QUICK, "--group-by", expression, "--output", "out")
+    assert done.status == 0, done.err
+    source = checkpoint.read_header(Path("out")).data.source
+    assert source is not None
+    images = st.load_data(**source)
+    last = [{Path(origin).stem[-1] for origin in split.origins} for split in (images.train, images.val, images.test)]
+    assert sum(map(len, last)) == len(set.union(*last))
+    assert striate("evaluate", "out").status == 0
+
+
 def test_flags_change_the_recipe_and_a_file_is_the_base(striate: Striate, picture_folder: Path) -> None:
     first = striate(
         "train", picture_folder, *QUICK, "--opt", "sgd", "--lr", "0.05", "--sched", "cosine", "--output", "a", "--json"

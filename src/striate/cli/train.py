@@ -48,6 +48,7 @@ def train(
     size: int | None = None,
     channels: int | None = None,
     data_dir: Path | None = None,
+    group_by: str | None = None,
     skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
     output: Path | None = None,
     resume: Path | None = None,
@@ -69,13 +70,16 @@ def train(
     test_mean_average_precision; val_accuracy is then of single labels, test_accuracy of pictures with all labels right.
 
     Args:
-        data: A data set's name, a folder of pictures per class, or a zip or tar of one. Default: digits.
+        data: A data set's name, a folder of pictures per class, a zip or tar of one, or a table, a .csv or .tsv with
+            the columns path and label. Default: digits.
         model: A zoo name (`striate models`), a network text, or a .txt file that holds one.
         pretrained: Start from the published weights of the zoo network that --model names. Pictures then get the
             size, channels and normalisation that they were trained with; --size and --channels change the first two.
         size: Height and width in pixels that pictures are resized to.
         channels: 1 for grey, 3 for RGB.
         data_dir: Where the files of a named data set are.
+        group_by: A regular expression that finds in a picture's path what it belongs to, such as '(patient[0-9]+)_';
+            pictures that belong together stay in one split.
         skip_unreadable: Leave out picture files that cannot be read, and say which.
         output: The folder to write. Default: runs/DATA-NETWORK-NUMBER.
         resume: The folder of a run that was stopped, to go on with.
@@ -90,6 +94,7 @@ def train(
             recipe,
             model=model,
             pretrained=pretrained or None,
+            group_by=group_by,
             skip_unreadable=skip_unreadable or None,
             size=size,
             channels=channels,
@@ -113,6 +118,7 @@ def train(
             seed=said.seed,
             like=like,
             stored_size=said.stored_size,
+            group_by=group_by,
             skip_unreadable=skip_unreadable,
         )
         model = model or recommended_model(images.name)
