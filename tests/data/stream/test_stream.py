@@ -102,7 +102,7 @@ def test_only_two_groups_are_read_ahead_of_what_is_used(shards: Path, monkeypatc
     read = []
     reading = module.read_block
     monkeypatch.setattr(module, "read_block", lambda place, block: read.append(block) or reading(place, block))
-    batches = epoch_batches(learned, 4)
+    batches = epoch_batches(learned, 1)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert sum(one.block.size for one in read) <= 3 * module.GROUP_BYTES
@@ -193,7 +193,9 @@ def test_a_shard_that_was_cut_is_named(shards: Path) -> None:
     learned = stream_of(shards)
     with (shards / "train-000001.tar").open("r+b") as stream:
         stream.truncate(1000)
-    with pytest.raises(st.FileError, match=r"train-000001\.tar must have [\d,]+ bytes as its index says, got 1,000"):
+    with pytest.raises(
+        st.FileError, match=r"train-000001\.tar must have [\d,]+ bytes as its index says, and ends before"
+    ):
         list(epoch_batches(learned, 8))
 
 

@@ -58,7 +58,7 @@ class Place:
         content = _fetched(where, offset, size) if self.remote else _read(Path(where), offset, size)
         if len(content) != size:
             raise FileError(
-                f"{where} must have {offset + size:,} bytes as its index says, got {offset + len(content):,}. "
+                f"{where} must have {offset + size:,} bytes as its index says, and ends before. "
                 "Copy it again, or write the index anew."
             )
         return content

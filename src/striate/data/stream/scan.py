@@ -127,7 +127,7 @@ def _class_names(labels: Mapping[int | str, int], name: str, given: Sequence[str
         unknown = sorted(set(words) - set(names))
         if unknown:
             raise DataError(
-                f"class_names must hold every label in the shards of {name}; {listed(unknown)} are missing."
+                f"class_names must hold every label in the shards of {name}, got none for {listed(unknown)}."
             )
         return names
     least = max(numbers, default=0) + 1

@@ -19,7 +19,8 @@ from striate.data.splits import TEST_SHARE, VAL_LIMIT, VAL_SHARE
 from striate.data.stream.index import INDEX_FILE, ShardIndex, SplitName, parse_index
 from striate.data.stream.place import Place, is_address
 from striate.data.stream.scan import index_shards
-from striate.data.stream.stream import PlacedBlock, Stream, placed, read_split
+from striate.data.stream.stream import PlacedBlock, Stream, placed
+from striate.data.stream.whole import read_whole
 
 MOST_INDEX_BYTES = 256 << 20
 MEASURED_PICTURES = 5_000  # for mean and std where the index has none for this size
@@ -87,8 +88,8 @@ def load_shards(
     spec = Spec(input=wanted, task=task)
     return ImageSet(
         Stream(place, blocks["train"], spec, stored=_stored(wanted, stored_size)),
-        read_split(place, blocks["val"], spec),
-        read_split(place, blocks["test"], spec),
+        read_whole(place, blocks["val"], spec, f"{index.name} (val)"),
+        read_whole(place, blocks["test"], spec, f"{index.name} (test)"),
         name=index.name,
         held_out=not index.of_split("val"),
         test_held_out=not index.of_split("test"),

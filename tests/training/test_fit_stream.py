@@ -1,0 +1,136 @@
+"""Training from shards: the same weights whether it was stopped or not, and an end in words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import striate as st
+from striate.data.stream import scan, stream
+from striate.data.stream.pack import pack
+from striate.training import checkpoint
+from striate.training.run import CHECKPOINT_FILE
+
+MODEL = "conv 4@3x3 pad 1 bn relu | gap | fc 2"
+RECIPE = st.Recipe(epochs=3, batch_size=8, learning_rate=0.02, flip="random", shift=1, average="ema")
+
+
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """100 pictures of two classes in shards of many blocks."""
+    monkeypatch.setattr(scan, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(stream, "GROUP_BYTES", 20_000)
+    random = np.random.default_rng(0)
+    for k, name in enumerate(("dark", "light")):
+        (tmp_path / "files" / name).mkdir(parents=True)
+        for number in range(50):
+            pixels = np.clip(random.normal(60 + 120 * k, 20, (12, 12, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "files" / name / f"{number:02}.png")
+    pack(st.load_data(tmp_path / "files"), tmp_path / "shards", shard_bytes=40_000)
+    return tmp_path / "shards"
+
+
+class StopAt(st.Observer):
+    """Does something after a step."""
+
+    def __init__(self, step: int, what: object = None) -> None:
+        self.step, self.what = step, what
+
+    def on_batch_end(self, run: st.Run) -> None:
+        if run.step == self.step:
+            self.what() if callable(self.what) else run.stop("interrupted")
+
+
+def train(images: st.ImageSet, folder: Path, *observers: st.Observer) -> st.Run:
+    network = st.build(MODEL, images.spec)
+    return st.fit(network, images, RECIPE, folder=folder, progress=False, observers=observers)
+
+
+def _steps(folder: Path) -> int:
+    return checkpoint.read_header(folder).step if (folder / CHECKPOINT_FILE).exists() else 0
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_learns_from_a_stream(shards: Path, tmp_path: Path) -> None:
+    images = st.load_data(shards)
+    run = train(images, tmp_path / "run")
+    assert run.train_pictures == len(images.learned)
+    assert st.evaluate(run.network, images.test).accuracy > 0.9  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("step", [1, 5, 13, 17])
+def test_goes_on_to_the_same_weights(shards: Path, tmp_path: Path, step: int) -> None:
+    images = st.load_data(shards)
+    whole = train(images, tmp_path / "whole")
+    stopped = train(images, tmp_path / "stopped", StopAt(step))
+    assert stopped.step == step
+    images = st.load_data(shards)
+    resumed = st.fit(st.build(MODEL, images.spec), images, resume=stopped.folder, progress=False)
+    assert same_weights(whole.network, resumed.network)
+    assert [e["loss"] for e in whole.history] == [e["loss"] for e in resumed.history]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_weights(shards: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "striate", "train", str(shards), "--model", MODEL, "--epochs", "40", "-b", "8"]
+    words += ["--threads", "1", "--precision", "fp32", "--memory-format", "contiguous", "--no-report"]
+    subprocess.run([*words, "--output", str(tmp_path / "whole")], check=True, capture_output=True)
+    process = subprocess.Popen([*words, "--output", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=-3)
+    while process.poll() is None and _steps(tmp_path / "killed") < 20:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 20 <= _steps(tmp_path / "killed") < 360
+    go_on = [sys.executable, "-m", "striate", "train", "--resume", str(tmp_path / "killed"), "--no-report"]
+    subprocess.run(go_on, check=True, capture_output=True)
+    assert same_weights(*(st.load(tmp_path / name).network for name in ("whole", "killed")))
+
+
+def test_a_shard_that_breaks_ends_the_run_with_a_good_checkpoint(shards: Path, tmp_path: Path) -> None:
+    images = st.load_data(shards)
+    per_epoch = len(images.learned) // 8
+
+    def remove() -> None:
+        for path in shards.glob("train-*.tar"):
+            path.unlink()
+
+    with pytest.raises(st.FileError, match=r"Cannot read .*train-00000\d\.tar: No such file or directory"):
+        train(images, tmp_path / "run", StopAt(per_epoch - 1, remove))
+    assert checkpoint.read_header(tmp_path / "run").step in (0, per_epoch)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learn_from": "train+val"}, r"learn_from must be train for a stream of shards, got train\+val"),
+        ({"sampling": "balanced"}, "sampling must be uniform for a stream of shards, got balanced"),
+        ({"class_weights": "balanced"}, "class_weights must be none for a stream of shards, got balanced"),
+    ],
+)
+def test_what_needs_all_pictures_is_refused(shards: Path, tmp_path: Path, changes: dict[str, str], said: str) -> None:
+    images = st.load_data(shards)
+    with pytest.raises(st.RecipeError, match=said):
+        st.fit(st.build(MODEL, images.spec), images, folder=tmp_path / "run", progress=False, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_prepares_itself_from_a_part(shards: Path, tmp_path: Path) -> None:
+    images = st.load_data(shards, size=32)
+    network = st.build("speednet_small(widths=(4,8,8))", images.spec)
+    run = st.fit(network, images, epochs=1, batch_size=32, folder=tmp_path / "run", progress=False)
+    assert run.finished
