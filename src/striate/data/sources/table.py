@@ -27,7 +27,7 @@ TABLE_ENDINGS = (".csv", ".tsv")
 _LOGGER = logging.getLogger(__name__)
 _DELIMITERS = (",", ";", "\t")
 # What a column may be called, in lower case; a column of the first name is taken before any of another.
-_NAMES = {
+COLUMN_NAMES = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path"),
     "label": ("label", "class", "class_name", "target"),
     "labels": ("labels", "classes", "targets"),
@@ -208,7 +208,7 @@ def _text(cell: object) -> str:
 def _columns_taken(table: Table) -> dict[str, str]:
     """Return which column has the path, the label and so on; say it where they are not called so."""
     taken: dict[str, str] = {}
-    for role, names in _NAMES.items():
+    for role, names in COLUMN_NAMES.items():
         found = sorted(
             (column for column in table.columns if column.lower() in names), key=lambda one: one.lower() != role
         )
@@ -219,7 +219,7 @@ def _columns_taken(table: Table) -> dict[str, str]:
         if found:
             taken[role] = found[0]
     if "path" not in taken:
-        near = next((near for column in table.columns if (near := suggest(column, _NAMES["path"]))), "")
+        near = next((near for column in table.columns if (near := suggest(column, COLUMN_NAMES["path"]))), "")
         raise DataError(f"{table.name} must have a column 'path', got {listed(list(table.columns))}.{near}")
     if "label" in taken and "labels" in taken:
         both = listed([taken["label"], taken["labels"]])
