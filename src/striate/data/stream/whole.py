@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -40,18 +41,32 @@ def read_whole(place: Place, blocks: Sequence[PlacedBlock], spec: Spec, name: st
     entry = _entry(place, blocks, spec, layout)
     if entry is None:
         return read_split(place, blocks, spec)
-    with entry.locked(alone=True) as descriptor:
-        record = entry.whole(descriptor, layout)
-        if record is None or not (entry.folder / _LABELS_FILE).is_file():
+    while True:
+        with entry.locked(alone=False) as descriptor:  # waits for whoever is decoding them now
+            if _is_whole(entry, descriptor, layout):
+                return _opened(entry, descriptor, layout, spec)
+        # Whoever opens a whole entry shares it for as long as it trains, so nobody may wait to have it alone.
+        with contextlib.suppress(BlockingIOError), entry.locked(alone=True, wait=False) as descriptor:
             try:
                 _fill(entry, descriptor, layout, place, blocks, spec, name)
             except BaseException:
                 entry.remove_alone()
                 raise
-        entry.share(descriptor)
-        entry.touch()
-        images = view(FileStore(descriptor).mapped(), layout.regions[0], count)
-        known = json.loads((entry.folder / _LABELS_FILE).read_bytes())
+            entry.share(descriptor)
+            return _opened(entry, descriptor, layout, spec)
+        if entry.record() is not None:
+            entry.leave_to_others()
+
+
+def _is_whole(entry: Entry, descriptor: int, layout: Layout) -> bool:
+    return entry.whole(descriptor, layout) is not None and (entry.folder / _LABELS_FILE).is_file()
+
+
+def _opened(entry: Entry, descriptor: int, layout: Layout, spec: Spec) -> Split:
+    entry.touch()
+    region = layout.regions[0]
+    images = view(FileStore(descriptor).mapped(), region, region.count)
+    known = json.loads((entry.folder / _LABELS_FILE).read_bytes())
     dtype = torch.uint8 if spec.task.labels == "multi" else torch.int64
     return Split(images, torch.tensor(known["labels"], dtype=dtype), spec, known["origins"])
 
