@@ -28,7 +28,7 @@ def duplicates(material: Material, radius: int = RADIUS) -> list[Found]:
     """
     exact = list(_equal(material))
     known = {picture: number for number, copies in enumerate(exact) for picture in copies}
-    alike = find_alike(material.thumbnails, material.usable, radius)
+    alike = find_alike(material.thumbnails, material.usable, sharp=material.sharp, radius=radius)
     near = [
         (one, other) for one, other in alike.pairs.tolist() if known.get(one, -1) != known.get(other, -2)
     ]  # fmt: skip
@@ -113,7 +113,8 @@ def _conflicts(material: Material, copies: list[Copies]) -> Found | None:
         "conflicting-labels",
         "warning",
         "labels",
-        f"{counted(len(copies))} and copies of them have different labels: {first_names(names)}.",
+        f"{counted(len(copies))} {'is' if len(copies) == 1 else 'are'} there with different labels: "
+        f"{first_names(names, 3)}.",
         "Decide which label is right; one of each is an error, or the classes overlap.",
         pictures=copies,
     )
@@ -154,4 +155,4 @@ def _where(material: Material, copies: list[Copies]) -> str:
 
 
 def _pairs_named(material: Material, copies: list[Copies]) -> str:
-    return first_names([" = ".join(material.names[one] for one in together[:2]) for together in copies])
+    return first_names([" = ".join(material.names[one] for one in together[:2]) for together in copies], 3)

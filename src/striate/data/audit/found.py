@@ -49,7 +49,7 @@ def counted(number: int, what: str = "picture") -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def first_names(names: Sequence[str]) -> str:
-    """Return the first five names and how many more there are."""
-    rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + rest
+def first_names(names: Sequence[str], most: int = NAMED) -> str:
+    """Return the first names and how many more there are."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

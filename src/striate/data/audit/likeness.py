@@ -20,8 +20,10 @@ from striate.data.audit.examine import SIDE
 from striate.data.audit.neighbours import Codes, Pairs, candidates, neighbours
 
 RADIUS = 8  # bits in which the hashes of two of the same may differ
-LIKENESS = 0.95  # least correlation of their colours at 16×16
-LIKENESS_IN_CROWD = 0.997  # the same where pictures resemble each other anyway
+SHARP = 64  # px of the shorter side from which thumbnails are free of what compression and resizing leave
+LIKENESS = 0.98  # least correlation of the colours at 16×16 of such thumbnails
+LIKENESS_SMALL = 0.95  # of those of smaller pictures
+LIKENESS_IN_CROWD = 0.997  # where pictures resemble each other anyway
 MARGINS = (0, 1, 2)  # px of 32 that are cut on each side: 0, 3 and 6 %
 LEAST_CONTRAST = 3.0  # levels; the deviation of a picture under which its hash is noise
 _BUDGET = 1_000  # comparisons of hashes per picture, at most
@@ -49,12 +51,13 @@ class Alike(NamedTuple):
     crowded: bool
 
 
-def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], radius: int = RADIUS) -> Alike:
+def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, sharp: bool, radius: int = RADIUS) -> Alike:
     """Find the pairs of pictures that show the same.
 
     Args:
         thumbnails: (N, C, h, w) uint8; of other than 32×32 they are resized.
         usable: (N,) which are to be compared; those nearly without contrast never are.
+        sharp: whether most are made of pictures of at least `SHARP` px.
         radius: bits in which two hashes may differ; it is lessened where that would compare too many.
     """
     chosen = np.flatnonzero(usable & (contrast(thumbnails) >= LEAST_CONTRAST))
@@ -63,7 +66,7 @@ def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], radius: int = RADI
         radius = max(0, radius - 4)
     whole = _distinct(codes, codes, radius)
     crowded = len(whole) > 2 * _RESEMBLING * len(chosen)
-    least = LIKENESS_IN_CROWD if crowded else LIKENESS
+    least = LIKENESS_IN_CROWD if crowded else LIKENESS if sharp else LIKENESS_SMALL
     best: dict[tuple[int, int], float] = {}
     for margin in MARGINS[:1] if crowded else MARGINS:
         near = (

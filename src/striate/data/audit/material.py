@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.data.audit.examine import SIDE, Record, examine
+from striate.data.audit.likeness import SHARP
 from striate.data.imageset import ImageSet
 from striate.data.sources.listing import Listing
 
@@ -35,6 +36,7 @@ class Material:
         groups: (N,) int64, or None where unknown.
         records: of N files; None where pictures are not files.
         thumbnails: (N, C, h, w) uint8, of at most 32×32.
+        sharp: whether most of the pictures are of at least 64 px.
     """
 
     names: Sequence[str]
@@ -45,6 +47,7 @@ class Material:
     groups: Tensor | None
     records: Sequence[Record] | None
     thumbnails: Tensor
+    sharp: bool
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
@@ -90,6 +93,7 @@ def of_listing(listing: Listing, threads: int | None = None) -> Material:
         None if listing.groups is None else torch.cat([listing.groups[split] for split in splits]),
         records,
         thumbnails,
+        float(np.median([min(one.height, one.width) for one in records if not one.problem] or [0])) >= SHARP,
     )
 
 
@@ -106,6 +110,7 @@ def of_images(images: ImageSet) -> Material:
         torch.cat(groups) if len(groups) == len(splits) else None,
         None,
         torch.cat([thumbnails_of(split.images) for split in splits]),
+        min(images.spec.input.height, images.spec.input.width) >= SHARP,
     )
 
 

@@ -1,8 +1,8 @@
 """Which of many 64-bit codes differ in a few bits: multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012).
 
 Two codes that differ in at most r bits have a quarter, number k of 0 to 3, in which they differ in at most
-⌊(r − k) / 4⌋. Each quarter is looked up in a table of its own, with so many of its bits turned over, and what is found there is
-compared in full.
+⌊(r − k) / 4⌋. Each quarter is looked up in a table of its own, with so many of its bits turned over, and what is found
+there is compared in full.
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from striate.data.audit.likeness import RADIUS, contrast, find_alike, hashes
+from tests.data.audit.conftest import scene
+
+
+def thumbnail(seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.array(scene(seed).resize((32, 32)))).permute(2, 0, 1)
+
+
+def test_the_hash_is_of_the_signs_of_the_cosine_transform():
+    picture = thumbnail(3)
+    grey = 0.299 * picture[0].double() + 0.587 * picture[1].double() + 0.114 * picture[2].double()
+    places = sorted(((u, v) for u in range(9) for v in range(9)), key=lambda uv: (sum(uv), uv[0]))[1:65]
+    code = 0
+    for bit, (u, v) in enumerate(places):
+        wave = sum(
+            float(grey[y, x]) * np.cos(np.pi * u * (y + 0.5) / 32) * np.cos(np.pi * v * (x + 0.5) / 32)
+            for y in range(32)
+            for x in range(32)
+        )
+        code |= (wave > 0) << (bit % 4 * 16 + bit // 4)
+    difference = int(hashes(picture[None], np.array([0]))[0]) ^ code
+    assert difference.bit_count() <= 1  # a wave of nearly nothing may have either sign in float32
+
+
+def test_copies_are_found_and_others_are_not():
+    pictures = torch.stack([thumbnail(seed) for seed in range(60)])
+    brighter = (pictures[7].float() * 1.1 + 5).clamp(0, 255).to(torch.uint8)
+    alike = find_alike(torch.cat([pictures, brighter[None]]), np.ones(61, bool), sharp=True)
+    assert alike.pairs.tolist() == [[7, 60]]
+    assert 0.98 <= alike.likeness[0] <= 1.0001
+    assert not alike.crowded
+
+
+def test_pictures_without_contrast_are_never_alike():
+    noise = torch.randint(100, 103, (20, 1, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    assert (contrast(noise) < 3).all()
+    assert len(find_alike(noise, np.ones(20, bool), sharp=False).pairs) == 0
+
+
+def test_unusable_pictures_are_never_alike():
+    pictures = thumbnail(1).repeat(3, 1, 1, 1)
+    assert find_alike(pictures, np.array([True, False, True]), sharp=True).pairs.tolist() == [[0, 2]]
+
+
+def test_where_all_resemble_each_other_only_nearly_equal_ones_are_found():
+    generator = torch.Generator().manual_seed(0)
+    noise = 25 * torch.randn((80, 3, 32, 32), generator=generator)
+    pictures = (thumbnail(5) + noise).clamp(0, 255).to(torch.uint8)
+    pictures[79] = pictures[3]
+    alike = find_alike(pictures, np.ones(80, bool), sharp=False, radius=RADIUS)
+    assert alike.crowded
+    assert alike.pairs.tolist() == [[3, 79]]
+
+
+def test_there_may_be_no_pictures():
+    assert len(find_alike(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), np.zeros(0, bool), sharp=True).pairs) == 0
