@@ -137,7 +137,7 @@ def test_a_pillow_image_that_cannot_be_used_is_refused_in_a_sentence():
     floats = Image.fromarray(np.zeros((3, 3), dtype=np.float32))
     with pytest.raises(
         DataError,
-        match=r"^The picture cannot be used: pictures of mode 'F' are not supported; save it as 8-bit .*RGB\.$",
+        match=r"^The picture cannot be used: pictures of floating-point numbers \(mode 'F'\) are not supported; save it as 8-bit .*RGB\.$",
     ):
         pixels_of(floats, spec())
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -197,7 +197,7 @@ def test_formats_outside_the_list_are_refused():
 
 def test_modes_without_a_plain_meaning_are_refused_by_name():
     data = encoded(Image.fromarray(np.zeros((3, 3), dtype=np.float32)), "TIFF")
-    with pytest.raises(DataError, match="mode 'F' are not supported; save it as 8-bit grey or RGB"):
+    with pytest.raises(DataError, match=r"floating-point numbers \(mode 'F'\) are not supported; save it as 8-bit grey or RGB"):
         decode_picture(data, spec())
 
 

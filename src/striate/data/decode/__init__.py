@@ -1,0 +1,26 @@
+"""Picture files become uint8 tensors: checked before decoding, upright, grey or RGB, never half-read."""
+
+from __future__ import annotations
+
+from striate.data.decode.many import decode_into, read_pictures
+from striate.data.decode.picture import (
+    EXTENSIONS,
+    FORMATS,
+    MOST_PIXELS,
+    Header,
+    decode_picture,
+    pixels_of,
+    read_header,
+)
+
+__all__ = [
+    "EXTENSIONS",
+    "FORMATS",
+    "MOST_PIXELS",
+    "Header",
+    "decode_into",
+    "decode_picture",
+    "pixels_of",
+    "read_header",
+    "read_pictures",
+]

@@ -1,0 +1,149 @@
+"""Many picture files become one uint8 array: decoded by threads, straight to where they stay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from striate.core.errors import DataError
+from striate.core.spec import InputSpec
+from striate.data.decode.picture import decode_for
+from striate.data.memory import check_memory
+from striate.data.preprocess import resize_to_uint8
+
+_LISTED_ERRORS = 5
+_MOST_PER_TASK = 32
+_SETTING_THREADS = threading.Lock()
+
+
+def read_pictures(paths: Sequence[str | Path], spec: InputSpec, threads: int | None = None) -> Tensor:
+    """Decode and resize pictures into one batch, in the order of ``paths``.
+
+    Args:
+        spec: the size, channels and policy of the resize.
+        threads: how many decode at once; None for as many as PyTorch uses.
+
+    Returns:
+        (N, C, H, W) uint8.
+
+    Raises:
+        DataError: pictures that cannot be read: the first five are named, with the count; or more than
+            memory takes.
+    """
+    check_memory(len(paths), spec, "to be read", "Read fewer at once.")
+    images = np.empty((len(paths), *spec.shape), dtype=np.uint8)
+    failures = decode_into(paths, [(spec, images)], threads=threads)
+    _check_failures([failures[number] for number in sorted(failures)], len(paths))
+    return torch.from_numpy(images)
+
+
+def decode_into(
+    sources: Sequence[str | Path | bytes],
+    targets: Sequence[tuple[InputSpec, NDArray[np.uint8]]],
+    *,
+    threads: int | None = None,
+    finished: Callable[[int, int], None] | None = None,
+) -> dict[int, str]:
+    """Decode pictures by threads straight into arrays, each at one size or at several.
+
+    Every target holds exactly what ``resize_to_uint8(decode_picture(source, spec), spec)`` is; a picture is decoded
+    once for all targets that want the same pixels of it.
+
+    Args:
+        sources: N files, or the bytes of files.
+        targets: for each wanted size, its spec and the array to fill, (N, C, H, W) uint8; it may be memory-mapped.
+        threads: how many decode at once; None for as many as PyTorch uses.
+        finished: called in the calling thread, in order, with the first and one past the last position of every
+            block of pictures that is done.
+
+    Returns:
+        For every picture that cannot be read, its position and the sentence that says why; its rows are zero.
+
+    Raises:
+        DataError: an array of another shape than (N, C, H, W) of its spec, or of another type than uint8.
+    """
+    for spec, rows in targets:
+        _check_target(len(sources), spec, rows)
+    with _SETTING_THREADS:
+        usual = torch.get_num_threads()
+    workers = threads or usual
+    size = max(1, min(_MOST_PER_TASK, -(-len(sources) // (4 * workers))))
+    blocks = [(start, min(start + size, len(sources))) for start in range(0, len(sources), size)]
+    failures: dict[int, str] = {}
+
+    def fill(block: tuple[int, int]) -> None:
+        for number in range(*block):
+            failure = _fill_one(sources[number], targets, number)
+            if failure is not None:
+                failures[number] = failure
+
+    for block, _ in zip(blocks, _by_threads(fill, blocks, workers, usual), strict=True):
+        if finished is not None:
+            finished(*block)
+    return failures
+
+
+def _fill_one(
+    source: str | Path | bytes, targets: Sequence[tuple[InputSpec, NDArray[np.uint8]]], number: int
+) -> str | None:
+    """Decode one picture into its rows; return why it cannot be, or None."""
+    try:
+        pictures = decode_for(source, [spec for spec, _ in targets])
+    except DataError as error:
+        for _, rows in targets:
+            rows[number] = 0
+        return str(error)
+    for (spec, rows), picture in zip(targets, pictures, strict=True):
+        rows[number] = resize_to_uint8(picture, spec).numpy()
+    return None
+
+
+def _by_threads(
+    work: Callable[[tuple[int, int]], None], blocks: Sequence[tuple[int, int]], workers: int, usual: int
+) -> Iterator[None]:
+    """Do the work block by block, and yield in their order; the decoders release the interpreter's lock."""
+    if len(blocks) == 1 or workers == 1:
+        yield from map(work, blocks)
+        return
+    pool = ThreadPoolExecutor(min(workers, len(blocks)), initializer=_use_one_thread, initargs=(usual,))
+    try:
+        yield from pool.map(work, blocks)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an interruption nobody waits for the rest
+
+
+def _use_one_thread(usual: int) -> None:
+    """Keep PyTorch to this thread: a team of its own for every decoding thread would be in the others' way.
+
+    PyTorch sets the number for the thread that asks and for all that are still to start. A thread that ends at once
+    asks for what is usual again, for the latter.
+    """
+    with _SETTING_THREADS:
+        torch.set_num_threads(1)
+        again = threading.Thread(target=torch.set_num_threads, args=(usual,))
+        again.start()
+        again.join()
+
+
+def _check_failures(failures: Sequence[str], pictures: int) -> None:
+    if len(failures) == 1:
+        raise DataError(failures[0])
+    if failures:
+        listed = "\n".join(f"  {failure}" for failure in failures[:_LISTED_ERRORS])
+        rest = f"\n  … and {len(failures) - _LISTED_ERRORS:,} more" if len(failures) > _LISTED_ERRORS else ""
+        raise DataError(f"{len(failures):,} of {pictures:,} pictures cannot be read:\n{listed}{rest}")
+
+
+def _check_target(pictures: int, spec: InputSpec, rows: NDArray[np.uint8]) -> None:
+    if rows.dtype != np.uint8 or rows.shape != (pictures, *spec.shape):
+        raise DataError(
+            f"The array to decode into must be uint8 of shape {(pictures, *spec.shape)}, "
+            f"got {rows.dtype} of shape {rows.shape}."
+        )
