@@ -293,9 +293,10 @@ def test_more_than_memory_is_refused_before_anything_is_read(tmp_path, monkeypat
     make(tmp_path)
     (tmp_path / "cat" / "3.png").write_text("never read")
     monkeypatch.setattr(machine, "available_system_memory", lambda: 30_000)
+    monkeypatch.setenv("STRIATE_CACHE_LIMIT", "30kB")
     with pytest.raises(
         DataError,
-        match=r"The 20 pictures of .* take 34.6 kB at 24×24; 30.0 kB of memory are free. Try a smaller --size",
+        match=r"The 20 pictures of .* kB at 24×24; 30.0 kB of memory are free. They cannot be cached: .*",
     ):
         read(tmp_path)
 

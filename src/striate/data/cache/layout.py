@@ -123,7 +123,7 @@ class FileStore:
 
     def write(self, rows: NDArray[np.uint8], offset: int) -> None:
         """Write pictures at a place."""
-        left = memoryview(np.ascontiguousarray(rows)).cast("B")
+        left = np.ascontiguousarray(rows).data.cast("B")
         while left:
             written = os.pwrite(self._descriptor, left, offset)
             left, offset = left[written:], offset + written
@@ -162,7 +162,7 @@ class MemoryStore:
 
     def write(self, rows: NDArray[np.uint8], offset: int) -> None:
         """Write pictures at a place."""
-        self._memory[offset : offset + rows.nbytes] = memoryview(np.ascontiguousarray(rows)).cast("B")
+        self._memory[offset : offset + rows.nbytes] = np.ascontiguousarray(rows).data.cast("B")
 
     def read(self, size: int, offset: int) -> memoryview:
         """Return what is at a place."""
