@@ -89,10 +89,11 @@ def grouped(
     for group in np.tile(order, _PASSES):
         classes, own = _row(counts, group)
         change = -own if held[group] else own
-        nearer = (change * (2 * (wanted - taken)[classes] - change) / totals[classes]).sum() > 0
-        if nearer and (taken[classes] + change < totals[classes]).all():
+        after, total = taken[classes] + change, totals[classes]
+        nearer = (change * (2 * wanted[classes] - taken[classes] - after) / total).sum() > 0
+        if nearer and (after < total).all():
             held[group] = ~held[group]
-            taken[classes] += change
+            taken[classes] = after
     _put_on_both_sides(counts, held, size)
     return _sides(held[group_of])
 

@@ -185,7 +185,7 @@ def test_a_frame_is_a_table_of_the_working_folder(tmp_path):
         (["path,label"], r"photos\.csv must have a row for each picture, got only the header"),
         (["path,label", "0.png"], r"line 2: each row must have 2 cells, as the header has, got 1\. Put"),
         (["path,label", "", "0.png,a,b"], r"line 3: each row must have 2 cells, .* got 3"),
-        (["path,label", '0.png,"cat'], r"line 2: the row must be valid CSV, got .*unexpected end of data"),
+        (["path,label", '0.png,"cat'], r"line 2: the row must be valid CSV: unexpected end of data\. Correct"),
         (["path,label,Path", "0.png,a,b"], r"columns of .* must have different names, got 'path' twice"),
         (["pth,label", "0.png,a"], r"must have a column 'path', got 'pth', 'label'\. Did you mean 'path'\?"),
         (["image,file,label", "0.png,1.png,a"], r"must have one column for the path, got 'image', 'file'\. Call one"),

@@ -138,8 +138,9 @@ def list_table(table: Table, class_names: Sequence[str] | None = None) -> Listin
 
     Columns, by these names or the usual others, which are then said: ``path``, relative to the table's folder, and
     ``label``; or ``labels``, of which a cell holds the names of several classes between ``|``; or, with neither, a
-    column of 0 and 1 for each class. ``split`` may say train, val or test; rows where it is empty are divided among
-    the splits that no row names. ``group`` may name what belongs together.
+    column of 0 and 1 for each class. ``split`` may say train, val or test; a row where it is empty is of the split of
+    another row of its group, else of train, and it is from these rows that a split which no row names is held out.
+    ``group`` may name what belongs together.
 
     Args:
         class_names: in the order that the classes are wanted in; None for sorted, or the order of the columns.
@@ -182,7 +183,9 @@ def _rows(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise DataError(f"{path}, line {line}: the row must be valid CSV, got one with an {error}.") from error
+            raise DataError(
+                f"{path}, line {line}: the row must be valid CSV: {error}. Correct its quotation marks."
+            ) from error
         if any(cells):
             yield line, cells
 
