@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json as json_format
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from striate.cli.output import Json, print_findings, print_json, say
+from striate.core import files
+from striate.core.errors import DataError
+from striate.data.audit import Audit, quick_audit
 from striate.data.audit import audit as audit_of
 from striate.data.audit.found import counted
 from striate.data.audit.page import audit_page
+from striate.data.imageset import ImageSet, Split
+from striate.data.sources.builtin import BUILTIN
+
+AUDIT_FILE = "audit.json"
+MOST_SAID = 4  # findings that are printed before training
 
 
 def audit(
@@ -48,3 +58,33 @@ def audit(
         ending = "nothing found" if not result.found else counted(len(result.found), "finding")
         say(f"{pictures} in {time.perf_counter() - start:.1f} s: {ending}")
     return int(any(one.severity == "error" for one in result.findings))
+
+
+def audit_before_training(images: ImageSet, where: str) -> Audit | None:
+    """Print the worst of what a short audit of pictures from files finds; built-in sets and streams are left out.
+
+    The pictures of test are compared with the others: that chooses nothing, and training itself never sees them.
+
+    Args:
+        images: as loaded.
+        where: what the user called them.
+
+    Raises:
+        DataError: a test of what is learned from these pictures would mean nothing.
+    """
+    if images.source is None or images.source.get("data") in BUILTIN or not isinstance(images.train, Split):
+        return None
+    result = quick_audit(images)
+    if result.meaningless:
+        raise DataError(f"{result.meaningless} Remove the copies from it, or train in spite of them with --no-audit.")
+    serious = [one for one in result.findings if one.severity != "note"]
+    print_findings(serious[:MOST_SAID])
+    if len(serious) > MOST_SAID:
+        say(f"… and {counted(len(serious) - MOST_SAID, 'finding')} more: striate audit {where}", json_wanted=True)
+    return result
+
+
+def keep_findings(result: Audit, folder: Path) -> None:
+    """Write the findings into the folder of a run, where its report reads them."""
+    findings = {"findings": [asdict(one) for one in result.findings]}
+    files.write_text(folder / AUDIT_FILE, json_format.dumps(findings, ensure_ascii=False, indent=1))

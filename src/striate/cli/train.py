@@ -14,6 +14,7 @@ from typing import Annotated, final
 from cyclopts import Parameter
 from torch import nn
 
+from striate.cli.audit import audit_before_training, keep_findings
 from striate.cli.evaluate import load_again
 from striate.cli.output import Json, print_json, print_warnings, say
 from striate.core import files, machine
@@ -56,6 +57,7 @@ def train(
     preview_file: Annotated[Path | None, Parameter(name="--preview")] = None,
     recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008  (frozen)
     no_report: Annotated[bool, Parameter(negative="")] = False,
+    no_audit: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> int:
     """Train a network and save it.
@@ -86,7 +88,9 @@ def train(
         config: A recipe.toml to start from; flags change single fields.
         preview_file: Write pictures as the network will see them in the first epochs to this .png, and do not train.
         no_report: Leave out the page about the run, report.html; `striate report` writes it later.
+        no_audit: Train without a look at the pictures first, or in spite of what it found; `striate audit` says more.
     """
+    audited = None
     if output is not None:
         check_free(output)
     if resume is not None:
@@ -126,6 +130,7 @@ def train(
         chosen = base.changed(**changes)
         if preview_file is not None:
             return _write_preview(preview_file, images, chosen, json)
+        audited = None if no_audit else audit_before_training(images, data or "digits")
         network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
         plan = SayFirst(_plan(images, network, model, chosen), json)
@@ -134,6 +139,8 @@ def train(
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
         say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)
         return 2
+    if audited is not None:
+        keep_findings(audited, run.folder)
     _report(run, images.test, json)
     if not no_report:
         _write_page(run, images, json)

@@ -22,7 +22,7 @@ def test_the_hash_is_of_the_signs_of_the_cosine_transform():
             for y in range(32)
             for x in range(32)
         )
-        code |= (wave > 0) << (bit % 4 * 16 + bit // 4)
+        code |= int(wave > 0) << (bit % 4 * 16 + bit // 4)
     difference = int(hashes(picture[None], np.array([0]))[0]) ^ code
     assert difference.bit_count() <= 1  # a wave of nearly nothing may have either sign in float32
 
