@@ -66,12 +66,12 @@ def train(root: Path, folder: Path) -> tuple[list[float], list[float]]:
     words = [sys.executable, "-c", _CHILD, str(root), str(SIDE), str(STEPS), str(BATCH), str(folder)]
     preparing: list[float] = []
     training: list[float] = []
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         os.set_blocking(child.stdout.fileno(), False)
         trains = False
         while child.poll() is None:
-            trains = trains or "trains" in (child.stdout.read() or "")
+            trains = trains or b"trains" in (child.stdout.read() or b"")
             (training if trains else preparing).append(anonymous_mb(child.pid))
             time.sleep(0.25)
     if child.returncode:

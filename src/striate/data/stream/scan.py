@@ -14,8 +14,7 @@ from typing import final
 from pydantic import ValidationError
 
 from striate.core import files
-from striate.core.errors import DataError, FileError
-from striate.data.sources.classes import listed
+from striate.core.errors import DataError, FileError, listed
 from striate.data.stream.index import Block, Shard, ShardIndex, SplitName, parse_index
 from striate.data.stream.members import Extent, Label, scan_samples
 
