@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from striate.core.errors import StriateError, TrainingError, suggest
+from striate.core.errors import StriateError, TrainingError, listed, suggest
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ def test_suggest_names_the_nearest_choice_or_none(word: str, expected: str) -> N
 def test_wrong_usage_ends_with_2_and_a_failed_run_with_1() -> None:
     assert StriateError.exit_status == 2
     assert TrainingError.exit_status == 1
+
+
+def test_five_names_are_listed():
+    assert listed(["a", "b"]) == "'a', 'b'"
+    assert listed("abcdefg") == "'a', 'b', 'c', 'd', 'e' and 2 more"

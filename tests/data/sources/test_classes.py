@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
 from striate.core.errors import DataError
-from striate.data.sources.classes import check_classes, listed
+from striate.data.sources.classes import check_classes
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,15 @@ def test_two_pictures_of_two_classes_will_do():
     check_classes(torch.tensor([0, 1, 0, 1]), ("a", "b"), "the toys", ("c",))
 
 
-def test_five_names_are_listed():
-    assert listed(["a", "b"]) == "'a', 'b'"
-    assert listed("abcdefg") == "'a', 'b', 'c', 'd', 'e' and 2 more"
+def test_several_labels_are_counted_one_by_one(caplog):
+    several = torch.tensor([[1, 0], [1, 1], [0, 1], [0, 0]], dtype=torch.uint8)
+    with caplog.at_level(logging.WARNING):
+        check_classes(several, ("cat", "dog"), "here")
+    assert not caplog.text
+    with pytest.raises(
+        DataError, match="Class 'dog' of here must have at least two pictures to train on, got only one"
+    ):
+        check_classes(several[:2], ("cat", "dog"), "here")
+    with caplog.at_level(logging.WARNING):
+        check_classes(torch.eye(2, dtype=torch.uint8).repeat(2, 1), ("cat", "dog"), "here")
+    assert "Each picture of here has exactly one class" in caplog.text
