@@ -75,6 +75,12 @@ def test_it_learns_finds_thresholds_and_is_saved_with_them(pairs: st.ImageSet, t
     assert loaded.spec == run.spec
     probabilities = loaded.probabilities(pairs.test.images)
     assert average_precision_score(pairs.test.labels.numpy(), probabilities.numpy(), average="macro") > 0.9
+    score = st.evaluate(loaded.network, pairs.test)
+    assert score.mean_average_precision > 0.9
+    assert torch.equal(score.predicted, probabilities >= torch.tensor(task.thresholds))
+    said = loaded.predict(pairs.test.images[1])
+    expected = {name for name, is_said in zip(task.class_names, score.predicted[1].tolist(), strict=True) if is_said}
+    assert {name for name, _ in said.labels} == expected
 
     with open(run.folder / "metrics.csv", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
