@@ -43,7 +43,8 @@ from striate.training.run import CHECKPOINT_FILE, INTERRUPTED, RECIPE_FILE, Best
 from striate.training.schedule import learning_rate_factor
 
 CHECKPOINT_SECONDS = 60.0  # the longest stretch of work that a crash can cost, besides the end of every epoch
-PREPARE_PICTURES = 5_000  # what a network's own data-dependent initialisation is shown
+PREPARE_PICTURES = 5_000  # what a network's own data-dependent initialisation is shown at most
+PREPARE_BYTES = 64 << 20  # of them as floats: large pictures have as many patches with fewer
 _PREPARE_STREAM = -1  # keys the choice of these pictures; epochs are 0 and up
 
 
@@ -247,11 +248,12 @@ def _prepare(run: Run, learned: Split | Stream) -> None:
     prepare = getattr(run.network, "prepare", None)
     if not callable(prepare):
         return
+    pictures = min(PREPARE_PICTURES, 1 + PREPARE_BYTES // (4 * math.prod(run.spec.input.shape)))
     if isinstance(learned, Stream):
-        images = learned.some(PREPARE_PICTURES, run.recipe.seed).images
+        images = learned.some(pictures, run.recipe.seed).images
     else:
         order = torch.randperm(len(learned), generator=keyed_generator(run.recipe.seed, _PREPARE_STREAM))
-        images = learned.images.index_select(0, order[:PREPARE_PICTURES])
+        images = learned.images.index_select(0, order[:pictures])
     prepare(normalise(images, run.spec.input))
 
 
