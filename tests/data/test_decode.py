@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from PIL import Image
 from striate.core import machine
 from striate.core.errors import DataError, StriateError
 from striate.core.spec import InputSpec
-from striate.data.decode import EXTENSIONS, decode_picture, pixels_of, read_header, read_pictures
+from striate.data.decode import EXTENSIONS, decode_into, decode_picture, pixels_of, read_header, read_pictures
+from striate.data.preprocess import resize_to_uint8
 
 
 def spec(channels: int = 3, side: int = 32) -> InputSpec:
@@ -137,7 +139,7 @@ def test_a_pillow_image_that_cannot_be_used_is_refused_in_a_sentence():
     floats = Image.fromarray(np.zeros((3, 3), dtype=np.float32))
     with pytest.raises(
         DataError,
-        match=r"^The picture cannot be used: pictures of floating-point numbers \(mode 'F'\) are not supported; save it as 8-bit .*RGB\.$",
+        match=r"^The picture cannot be used: pictures of floating-point numbers \(mode 'F'\) are not .*RGB\.$",
     ):
         pixels_of(floats, spec())
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -197,7 +199,9 @@ def test_formats_outside_the_list_are_refused():
 
 def test_modes_without_a_plain_meaning_are_refused_by_name():
     data = encoded(Image.fromarray(np.zeros((3, 3), dtype=np.float32)), "TIFF")
-    with pytest.raises(DataError, match=r"floating-point numbers \(mode 'F'\) are not supported; save it as 8-bit grey or RGB"):
+    with pytest.raises(
+        DataError, match=r"floating-point numbers \(mode 'F'\) are not supported; save it as 8-bit grey or RGB"
+    ):
         decode_picture(data, spec())
 
 
@@ -294,3 +298,178 @@ def test_endings_are_lower_case_and_those_of_the_formats():
         Image.registered_extensions()[ending] in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
         for ending in EXTENSIONS
     )
+
+
+def photograph(height: int = 200, width: int = 260, seed: int = 0) -> Image.Image:
+    """A picture with edges and noise, so that decoders that differ would show it."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 5, width // 5, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def as_pillow_decodes(data: bytes, channels: int, side: int) -> torch.Tensor:
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("L" if channels == 1 else "RGB", (2 * side, 2 * side))
+        return pixels_of(image, spec(channels))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.sampled_from([1, 2, 8, 16, 64]),
+    st.sampled_from([0, 1, 2]),
+    st.booleans(),
+    st.sampled_from(["RGB", "L"]),
+    st.sampled_from([1, 3]),
+)
+def test_a_jpeg_has_the_pixels_that_pillow_decodes(height, width, side, subsampling, progressive, mode, channels):
+    image = photograph(height + 5, width + 5).crop((0, 0, width, height)).convert(mode)
+    options = {"subsampling": subsampling} if mode == "RGB" else {}
+    data = encoded(image, "JPEG", quality=80, progressive=progressive, **options)
+    expected = as_pillow_decodes(data, channels, side)
+    assert torch.equal(decode_picture(data, spec(channels, side)), expected)
+
+
+@pytest.mark.parametrize("options", [{"keep_rgb": True}, {"restart_marker_blocks": 2}, {"qtables": "web_high"}])
+def test_an_unusual_jpeg_has_the_pixels_that_pillow_decodes(options):
+    data = encoded(photograph(), "JPEG", **options)
+    assert torch.equal(decode_picture(data, spec(3, 40)), as_pillow_decodes(data, 3, 40))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_cmyk_is_read_with_the_polarity_of_its_format(format):
+    inks = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan: red. A JPEG stores it inverted, as Adobe's do.
+    red, green, blue = decode_picture(encoded(inks, format), spec())[:, 8, 8].tolist()
+    assert red > 240
+    assert green < 20
+    assert blue < 20
+
+
+def test_sixteen_bits_of_rgb_are_read_by_their_upper_eight():
+    levels = np.arange(4 * 3, dtype=np.uint16).reshape(1, 4, 3) * 5000 + 200
+    rows = b"\0" + levels.astype(">u2").tobytes()
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert decode_picture(data, spec()).permute(1, 2, 0).tolist() == (levels >> 8).tolist()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_format_that_has_an_orientation_is_turned_once(orientation, format):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = photograph(60, 90)
+    options = {"lossless": True} if format == "WEBP" else {}
+    plain = decode_picture(encoded(stored, format, **options), spec(side=200))
+    turned = decode_picture(encoded(stored, format, exif=exif, **options), spec(side=200))
+    turns = {
+        1: plain,
+        2: plain.flip(-1),
+        3: plain.flip(-1, -2),
+        4: plain.flip(-2),
+        5: plain.mT,
+        6: plain.rot90(-1, (-2, -1)),
+        7: plain.mT.flip(-1, -2),
+        8: plain.rot90(1, (-2, -1)),
+    }
+    assert torch.equal(turned, turns[orientation])
+
+
+def test_the_first_picture_of_a_phones_several_is_taken():
+    first, second = photograph(seed=1), photograph(seed=2)
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert torch.equal(decode_picture(data, spec(side=200)), decode_picture(encoded(first, "JPEG"), spec(side=200)))
+
+
+def test_the_first_page_is_taken_and_that_is_said_once(monkeypatch, caplog):
+    monkeypatch.setattr("striate.data.decode.picture._animation_noted", False)
+    first, second = gradient(), gradient(20, 30)
+    data = encoded(first, "TIFF", save_all=True, append_images=[second])
+    assert decode_picture(data, spec()).shape == (3, 12, 20)
+    decode_picture(encoded(first, "GIF", save_all=True, append_images=[second]), spec())
+    assert caplog.messages == ["The picture has several frames or pages; of such files the first is used."]
+
+
+def test_a_colour_profile_changes_nothing():
+    plain, with_profile = encoded(photograph(), "JPEG"), encoded(photograph(), "JPEG", icc_profile=b"\0" * 200)
+    assert torch.equal(decode_picture(plain, spec()), decode_picture(with_profile, spec()))
+
+
+@pytest.mark.parametrize(("brand", "kind"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")])
+def test_phone_formats_are_refused_with_the_way_to_convert_them(brand, kind, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0" * 100)
+    with pytest.raises(DataError, match=rf"photo\.jpg is {kind}, which is not read; convert it to JPEG, as `magick"):
+        decode_picture(path, spec())
+
+
+def test_pixels_that_the_decoder_would_make_up_are_refused():
+    data = encoded(photograph(), "JPEG")
+    with pytest.raises(DataError, match=r"is damaged: Corrupt JPEG data: premature end of data segment\. Copy it"):
+        decode_picture(data[: len(data) // 2] + b"\xff\xd9", spec())
+
+
+def test_bytes_after_the_picture_do_no_harm():
+    data = encoded(photograph(), "JPEG")
+    assert torch.equal(decode_picture(data + b"and more" * 99, spec()), decode_picture(data, spec()))
+
+
+def test_a_jpeg_of_endless_scans_is_refused():
+    data = encoded(photograph(), "JPEG", progressive=True)
+    with pytest.raises(DataError, match=r"at most 200 scans of a JPEG are decoded, it has 5\d\d\."):
+        decode_picture(data + b"\xff\xda" * 500, spec())
+
+
+def test_a_pipe_and_a_folder_are_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", tmp_path):
+        with pytest.raises(DataError, match=r"^Cannot read .*: it is not a regular file\.$"):
+            decode_picture(path, spec())
+
+
+def test_a_tiff_that_cannot_be_identified_is_not_called_something_else():
+    with pytest.raises(DataError, match=r"is damaged, or a TIFF of a kind that is not read\. Save it as 8-bit"):
+        decode_picture(b"II*\0\x08" + bytes(9), spec())
+
+
+def test_several_sizes_are_filled_and_failures_are_told_by_position():
+    sources = [encoded(photograph(seed=number), "JPEG" if number % 2 else "PNG") for number in range(40)]
+    sources[7] = b"no picture"
+    sources[30] = sources[31][:900]
+    specs = [spec(side=16), spec(side=20), spec(1, side=70)]
+    targets = [(one, np.full((40, *one.shape), 9, dtype=np.uint8)) for one in specs]
+    blocks: list[tuple[int, int]] = []
+    failures = decode_into(sources, targets, threads=2, finished=lambda *block: blocks.append(block))
+    assert sorted(failures) == [7, 30]
+    assert failures[7].startswith("The picture must be a picture")
+    for wanted, rows in targets:
+        for number, source in enumerate(sources):
+            expected = torch.zeros(wanted.shape, dtype=torch.uint8)
+            if number not in failures:
+                expected = resize_to_uint8(decode_picture(source, wanted), wanted)
+            assert torch.equal(torch.from_numpy(rows[number]), expected)
+    assert [start for start, _ in blocks] == [0] + [end for _, end in blocks[:-1]]
+    assert blocks[-1][1] == 40
+
+
+def test_an_array_of_another_shape_is_refused():
+    with pytest.raises(DataError, match=r"must be uint8 of shape \(1, 3, 8, 8\), got uint8 of shape \(2, 3, 8, 8\)"):
+        decode_into([b""], [(spec(side=8), np.zeros((2, 3, 8, 8), dtype=np.uint8))])
+
+
+def test_no_pictures_are_no_work():
+    assert decode_into([], [(spec(side=8), np.zeros((0, 3, 8, 8), dtype=np.uint8))]) == {}
+    assert read_pictures([], spec(side=8)).shape == (0, 3, 8, 8)
+
+
+def test_threads_that_start_later_have_as_many_threads_of_pytorch_as_before(folder):
+    found: list[int] = []
+    read_pictures(sorted(folder.iterdir()), spec(side=8), 2)
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [torch.get_num_threads()]

@@ -109,10 +109,7 @@ def _by_threads(
     work: Callable[[tuple[int, int]], None], blocks: Sequence[tuple[int, int]], workers: int, usual: int
 ) -> Iterator[None]:
     """Do the work block by block, and yield in their order; the decoders release the interpreter's lock."""
-    if len(blocks) == 1 or workers == 1:
-        yield from map(work, blocks)
-        return
-    pool = ThreadPoolExecutor(min(workers, len(blocks)), initializer=_use_one_thread, initargs=(usual,))
+    pool = ThreadPoolExecutor(max(1, min(workers, len(blocks))), initializer=_use_one_thread, initargs=(usual,))
     try:
         yield from pool.map(work, blocks)
     finally:
