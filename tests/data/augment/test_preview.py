@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,9 @@ def test_it_shows_what_a_network_in_training_sees(
     changes: dict[str, object], groups: list[Group], tmp_path: Path
 ) -> None:
     images = make_image_set(pictures=30, channels=3, size=12)
+    larger = nn.functional.interpolate(images.train.images, (15, 15))  # as if read with stored_size=1.25
+    train = dataclasses.replace(images.train, stored=larger)
+    images = st.ImageSet(train, images.val, images.test, name="stored larger")
     recipe = st.Recipe(
         epochs=2, batch_size=8, seed=5, **changes, precision="fp32", memory_format="contiguous", threads=1
     )

@@ -126,7 +126,10 @@ def resample(images: Tensor, source: Affine, size: tuple[int, int], steps: Tenso
     Returns:
         (B, C, H, W) uint8.
     """
-    pixels = images.float() if steps is None else _smoothed(images.float(), steps)
+    pixels = images.float()
+    if steps is not None:
+        some = (steps > 1).any(1).nonzero().flatten()
+        pixels.index_copy_(0, some, _smoothed(pixels.index_select(0, some), steps[some]))
     middle = source.offset + torch.tensor([images.shape[2] - 1, images.shape[3] - 1], device=images.device) / 2
     row = torch.arange(size[0], device=images.device)[:, None] - (size[0] - 1) / 2
     column = torch.arange(size[1], device=images.device) - (size[1] - 1) / 2

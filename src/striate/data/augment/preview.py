@@ -48,7 +48,9 @@ def preview(
         for epoch, size in enumerate(sizes)
     ]
     groups = [
-        Group(tiles, f"{_in_words(split.labels[number], split)}: {Path(split.origins[number]).name}", columns=len(sizes))
+        Group(
+            tiles, f"{_in_words(split.labels[number], split)}: {Path(split.origins[number]).name}", columns=len(sizes)
+        )
         for number, *tiles in zip(chosen.tolist(), *columns, strict=True)
     ]
     changes = [f"{name} {getattr(policy, name)}" for name in Augmentation.model_fields if _is_set(policy, name)]
