@@ -8,8 +8,7 @@ from hypothesis import strategies as hy
 
 from striate.core.spec import TaskSpec
 from striate.evaluation.multilabel import (
-    _last_of_equal,
-    _weighted_precision,
+    _Ranks,
     average_precision,
     fit_thresholds,
     mean_average_precision,
@@ -131,11 +130,9 @@ def test_intervals_hold_their_figures_are_seeded_and_have_a_width_without_mistak
 
 def test_resampled_average_precision_is_that_of_scikit_learn_with_weights() -> None:
     logits, labels = drawn(40, 1, seed=3, levels=2)
-    scores, order = logits[:, 0].sort(descending=True, stable=True)
-    weights = np.random.default_rng(0).exponential(size=(5, 40))
-    having = weights * labels[:, 0].numpy()
-    made = _weighted_precision(having[:, order], weights[:, order], _last_of_equal(scores).numpy())
-    expected = [metrics.average_precision_score(labels[:, 0], logits[:, 0], sample_weight=row) for row in weights]
+    weights = np.random.default_rng(0).exponential(size=(40, 5))
+    made = _Ranks.of(logits[:, 0], labels[:, 0].bool()).average_precision(torch.from_numpy(weights))
+    expected = [metrics.average_precision_score(labels[:, 0], logits[:, 0], sample_weight=row) for row in weights.T]
     np.testing.assert_allclose(made, expected)
 
 

@@ -15,8 +15,10 @@ from striate.core.spec import TaskSpec
 from striate.evaluation.intervals import Interval, f1_interval, wilson_interval
 from striate.prediction.predictor import probabilities_of, said_of
 
-RESAMPLES = 500
-_MOST_AT_ONCE = 2_000_000  # weights of pictures, drawn together
+RESAMPLES, FEWEST_RESAMPLES = 500, 200
+_MOST_DRAWN = 50_000_000  # weights of single labels in all resamples; beyond, there are fewer resamples
+_ADDED = 50  # pictures that each of the two half pictures is spread over
+_MOST_AT_ONCE = 1_000_000  # weights of pictures, drawn together
 _EDGES = (0.025, 0.975)
 
 Doubles = NDArray[np.float64]
@@ -112,7 +114,7 @@ def score_labels(logits: Tensor, labels: Tensor, task: TaskSpec, *, seed: int = 
     predicted, truth = said_of(probabilities, task), labels.bool()
     right = predicted == truth
     counts = _Counts(truth.sum(0).tolist(), predicted.sum(0).tolist(), (predicted & truth).sum(0).tolist())
-    drawn = _resampled(logits, truth.numpy(), predicted.numpy(), seed)
+    drawn = _resampled(logits, truth, predicted, seed)
     precisions = [average_precision(logits[:, k], labels[:, k]) if counts.own[k] else None for k in range(task.classes)]
     f1s = [_f1(*each) for each in zip(counts.own, counts.said, counts.found, strict=True)]
     known = [k for k, own in enumerate(counts.own) if own]
@@ -258,52 +260,67 @@ def _interval(drawn: Doubles, figure: float) -> Interval:
     return min(float(low), figure), min(max(float(high), figure), 1.0)  # a sum of shares may round to more
 
 
-def _resampled(logits: Tensor, truth: NDArray[np.bool_], said: NDArray[np.bool_], seed: int) -> _Resampled:
+def _resampled(logits: Tensor, truth: Tensor, said: Tensor, seed: int) -> _Resampled:
     """Score the labels again with other weights of the pictures; see `score_labels`."""
-    ranks = [logits[:, k].sort(descending=True, stable=True) for k in range(logits.shape[1])]
-    orders = [order.numpy() for _, order in ranks]
-    lasts = [_last_of_equal(scores).numpy() for scores, _ in ranks]
-    parts = []
-    for weights, place, other, extra in _weights(len(truth), seed):
-        rows = np.arange(len(weights))
-        total = weights.copy()
-        for column in (0, 1):
-            total[rows, place[:, column]] += extra[:, column]
-        own, all_said, both, precisions = [], [], [], []
-        for k, (order, last) in enumerate(zip(orders, lasts, strict=True)):
-            having = weights * truth[:, k]
-            for column in (0, 1):
-                having[rows, place[:, column]] += extra[:, column] * truth[other[:, column], k]
-            own.append(having.sum(1))
-            all_said.append(total[:, said[:, k]].sum(1))
-            both.append(having[:, said[:, k]].sum(1))
-            precisions.append(_weighted_precision(having[:, order], total[:, order], last))
-        has, says, found = np.stack(own, 1), np.stack(all_said, 1), np.stack(both, 1)
-        parts.append((np.stack(precisions, 1), _share(2 * found, has + says),
-                      _share(2 * found.sum(1), has.sum(1) + says.sum(1))))  # fmt: skip
-    return _Resampled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _weights(pictures: int, seed: int) -> Iterator[tuple[Doubles, NDArray[np.int64], NDArray[np.int64], Doubles]]:
-    """Yield for some resamples at a time the weights (r, N) of the pictures; and, (r, 2) each, of the pictures added,
-    whose answers they have, whose labels, and their weights."""
     random = np.random.default_rng(seed)
-    at_once = max(1, _MOST_AT_ONCE // pictures)
-    for start in range(0, RESAMPLES, at_once):
-        number = min(at_once, RESAMPLES - start)
-        place = random.integers(0, pictures, (number, 2))
-        other = np.stack([place[:, 0], random.integers(0, pictures, number)], 1)
-        yield random.standard_exponential((number, pictures)), place, other, random.standard_gamma(0.5, (number, 2))
+    place = torch.from_numpy(random.integers(0, len(truth), 2 * _ADDED))
+    other = torch.cat([place[:_ADDED], torch.from_numpy(random.integers(0, len(truth), _ADDED))])
+    logits, said = torch.cat([logits, logits[place]]), torch.cat([said, said[place]]).float()
+    truth = torch.cat([truth, truth[other]])
+    ranks = [_Ranks.of(logits[:, k], truth[:, k]) for k in range(logits.shape[1])]
+    own, found = truth.float(), truth * said
+    parts = []
+    resamples = min(RESAMPLES, max(FEWEST_RESAMPLES, _MOST_DRAWN // truth.numel()))
+    for weights in _weights(len(truth), resamples, random):
+        has, says, both = (counted.T @ weights for counted in (own, said, found))
+        precisions = torch.stack([each.average_precision(weights) for each in ranks])
+        parts.append((precisions, _share(2 * both, has + says), _share(2 * both.sum(0), has.sum(0) + says.sum(0))))
+    return _Resampled(*(torch.cat(part, -1).double().numpy().T for part in zip(*parts, strict=True)))
 
 
-def _weighted_precision(having: Doubles, total: Doubles, last: NDArray[np.int64]) -> Doubles:
-    """Return the average precision (r,) of weights (r, N) in the order of the scores."""
-    found, seen = having.cumsum(1)[:, last], total.cumsum(1)[:, last]
-    gained = np.diff(found, axis=1, prepend=0.0)
-    return _share((gained * found / seen).sum(1), found[:, -1])
+def _weights(pictures: int, resamples: int, random: np.random.Generator) -> Iterator[Tensor]:
+    """Yield the weights (N, r) of the pictures in some resamples at a time; last come the half pictures, in parts."""
+    at_once = max(16, _MOST_AT_ONCE // pictures)
+    for start in range(0, resamples, at_once):
+        number = min(at_once, resamples - start)
+        own = random.standard_exponential((pictures - 2 * _ADDED, number), dtype=np.float32)
+        added = random.standard_gamma(0.5 / _ADDED, (2 * _ADDED, number), dtype=np.float32)
+        yield torch.from_numpy(np.concatenate([own, added]))
 
 
-def _share(part: Doubles, whole: Doubles) -> Doubles:
+class _Ranks(NamedTuple):
+    """The order of the pictures by the score of one label, from which its average precision with any weights follows.
+
+    Args:
+        order: (N,) pictures, the highest score first.
+        own: (P,) those of them that have the label, in the same order.
+        last: (S,) the place in ``order`` of the last picture of each score that one of ``own`` has.
+        last_own: (S,) the same in ``own``.
+    """
+
+    order: Tensor
+    own: Tensor
+    last: Tensor
+    last_own: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor, truth: Tensor) -> _Ranks:
+        scores, order = scores.sort(descending=True, stable=True)
+        ends, having = _last_of_equal(scores), truth[order]
+        found = having.long().cumsum(0)[ends]
+        grows = found.diff(prepend=found.new_zeros(1)) > 0
+        return cls(order, order[having], ends[grows], found[grows] - 1)
+
+    def average_precision(self, weights: Tensor) -> Tensor:
+        """Return it (r,) for weights (N, r); 0 where no picture has the label."""
+        if not len(self.own):
+            return weights.new_zeros(weights.shape[1])
+        seen = weights[self.order].cumsum(0)[self.last]
+        found = weights[self.own].cumsum(0)[self.last_own]
+        gained = found.diff(dim=0, prepend=torch.zeros_like(found[:1]))
+        return _share((gained * found / seen).sum(0), found[-1])
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
     """Return part / whole, 0 of nothing."""
-    share: Doubles = np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
-    return share
+    return torch.where(whole > 0, part / whole, 0.0)
