@@ -44,7 +44,7 @@ _PHOTOGRAPHS = Preset(
     "speednet_small(widths=(32,64,128))",
     _SHORT.changed(epochs=20, batch_size=64, learning_rate=5e-3, flip="random"),
 )
-# Photographs are moved by up to a twelfth of their side: 8 pixels of 96. On the clothing set's val (341 pictures, 64×64,
+# Photographs are moved by up to a twelfth of their side: 8 pixels of 96. On clothing's val (341 pictures, 64×64,
 # 12 epochs, seeds 0 and 1) this gave 75.4 and 72.4 %; crops from pictures stored 1.25 times as large, which show things
 # larger than val does, 70.1 and 66.9 %; with seed 0, resized crops of at least half of these 69.8 %, TrivialAugment
 # besides the shifts 70.4 %.
