@@ -58,8 +58,9 @@ def read_datasets(
 
     Args:
         data: one data set; or (train, test) or (train, val, test); or a dict of them by split. A picture is a PIL
-            image, read as its file would be, or uint8 of shape (h, w), (h, w, C) or (C, h, w). A label is a number, a
-            word, or a row of K zeros and ones where a picture may have several classes.
+            image, taken as ``pixels_of`` does (at full size, where a JPEG file for a much smaller size is decoded at a
+            fraction of its own: there the pixels differ a little), or uint8 of shape (h, w), (h, w, C) or (C, h, w).
+            A label is a number, a word, or a row of K zeros and ones where a picture may have several classes.
         class_names: in the order that the labels count in; else the attribute ``classes`` of train, where it has one,
             as torchvision's have; else the sorted labels of train.
         size: (height, width) in pixels. None: that of the pictures of train and val where they share one of at most 96,
