@@ -19,7 +19,7 @@ from striate.data.stream.index import Block, Shard, ShardIndex, SplitName, parse
 from striate.data.stream.members import Extent, Label, scan_samples
 
 # A block is read at once: large enough that a server's answer is worth the asking, small enough to shuffle by.
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 BLOCK_SAMPLES = 256
 MOST_CLASSES = 100_000
 _SPLIT_WORDS: dict[str, SplitName] = {

@@ -32,8 +32,8 @@ from striate.data.stream.index import Block, Shard
 from striate.data.stream.members import Label, read_samples
 from striate.data.stream.place import Place
 
-# Two groups are in memory at a time, the one that is trained on and the next one: 64 MB.
-GROUP_BYTES = 32 << 20
+# Two groups are in memory at a time, the one that is trained on and the next one: 32 MB.
+GROUP_BYTES = 16 << 20
 BATCHES_AHEAD = 3
 _PICTURES_AT_ONCE = 256  # of a split that is read whole
 _SAMPLE_STREAM = -2  # keys the choice of a sample of the pictures; epochs are 0 and up
