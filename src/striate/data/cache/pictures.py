@@ -186,7 +186,9 @@ def _decode_missing(name: str, entry: Entry, store: FileStore, paths: Sequence[s
 def _in_memory(name: str, paths: Sequence[str], layout: Layout, skip_unreadable: bool, why: str) -> Pictures:
     """Return the pictures without a cache, where they fit."""
     spec = layout.regions[0].spec
-    check_memory(len(paths), spec, f"of {name}", f"They cannot be cached: {why}. Try a smaller --size.", needed=layout.size)
+    check_memory(
+        len(paths), spec, f"of {name}", f"They cannot be cached: {why}. Try a smaller --size.", needed=layout.size
+    )
     _LOGGER.warning("The pictures of %s are decoded into memory, each time anew: %s.", name, why)
     store = MemoryStore(layout.size)
     unreadable: dict[int, str] = {}
