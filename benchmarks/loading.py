@@ -27,7 +27,7 @@ from striate.data.batches import epoch_batches
 from striate.data.decode import decode_into
 from trials import alternate, data_folder, report, upper_bound
 
-SIDE, BATCH, ROUNDS, WORKERS = 64, 64, 3, 2
+SIDE, BATCH, ROUNDS, WORKERS = 64, 64, 15, 2
 COLD_BAR, WARM_BAR = 0.9, 10.0
 SPEC = InputSpec(channels=3, height=SIDE, width=SIDE, mean=(0.0,) * 3, std=(1.0,) * 3)
 
