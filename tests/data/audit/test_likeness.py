@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from striate.data.audit.likeness import RADIUS, contrast, find_alike, hashes
+from striate.data.audit.likeness import contrast, find_alike, hashes
 from tests.data.audit.conftest import scene
 
 
@@ -52,7 +52,7 @@ def test_where_all_resemble_each_other_only_nearly_equal_ones_are_found():
     noise = 25 * torch.randn((80, 3, 32, 32), generator=generator)
     pictures = (thumbnail(5) + noise).clamp(0, 255).to(torch.uint8)
     pictures[79] = pictures[3]
-    alike = find_alike(pictures, np.ones(80, bool), sharp=False, radius=RADIUS)
+    alike = find_alike(pictures, np.ones(80, bool), sharp=False)
     assert alike.crowded
     assert alike.pairs.tolist() == [[3, 79]]
 

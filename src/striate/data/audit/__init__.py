@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +11,6 @@ from striate.data.audit.classes import classes
 from striate.data.audit.duplicates import duplicates, leaked
 from striate.data.audit.found import Found
 from striate.data.audit.giveaway import giveaways
-from striate.data.audit.likeness import RADIUS
 from striate.data.audit.material import Material, of_images, of_listing
 from striate.data.audit.quality import quality
 from striate.data.imageset import ImageSet
@@ -20,7 +18,6 @@ from striate.data.load import load_data
 from striate.data.sources.builtin import BUILTIN
 from striate.data.sources.files import list_files
 
-QUICK_RADIUS = 3  # bits: four look-ups for each picture, and none with cut margins turned over
 _ORDER = ("error", "warning", "note")
 
 
@@ -114,15 +111,10 @@ def quick_audit(images: ImageSet) -> Audit:
 
     Copies are found whose hashes differ in 3 bits at most: most of those that were compressed again or resized.
     """
-    return of_material(of_images(images), QUICK_RADIUS)
+    return of_material(of_images(images), quick=True)
 
 
-def of_material(material: Material, radius: int = RADIUS) -> Audit:
+def of_material(material: Material, *, quick: bool = False) -> Audit:
     """Look for everything that can be found in these pictures."""
-    result = [*quality(material), *duplicates(material, radius), *classes(material), *giveaways(material)]
+    result = [*quality(material), *duplicates(material, quick=quick), *classes(material), *giveaways(material)]
     return Audit(material, tuple(sorted(result, key=lambda one: _ORDER.index(one.finding.severity))))
-
-
-def severities(audit: Audit) -> Mapping[str, int]:
-    """Return how many findings there are of each severity."""
-    return {name: sum(one.severity == name for one in audit.findings) for name in _ORDER}

@@ -9,7 +9,7 @@ import numpy as np
 
 from striate.core.finding import Severity
 from striate.data.audit.found import Found, counted, first_names, found
-from striate.data.audit.likeness import RADIUS, find_alike
+from striate.data.audit.likeness import find_alike
 from striate.data.audit.material import Material
 
 MANY = 0.01  # part of a split or of all pictures from which duplicates are worth more than a note
@@ -17,18 +17,18 @@ MANY = 0.01  # part of a split or of all pictures from which duplicates are wort
 Copies = tuple[int, ...]
 
 
-def duplicates(material: Material, radius: int = RADIUS) -> list[Found]:
+def duplicates(material: Material, *, quick: bool = False) -> list[Found]:
     """Find copies: ``leaks``, ``near-leaks``, ``conflicting-labels``, ``duplicates`` and ``near-duplicates``.
 
     A picture and its copy are reported once, by the worst that is wrong with them: the split, the label, or nothing but
     that one of them is superfluous.
 
     Args:
-        radius: of the search for near ones, see `find_alike`.
+        quick: in the search for near ones, see `find_alike`.
     """
     exact = list(_equal(material))
     known = {picture: number for number, copies in enumerate(exact) for picture in copies}
-    alike = find_alike(material.thumbnails, material.usable, sharp=material.sharp, radius=radius)
+    alike = find_alike(material.thumbnails, material.usable, sharp=material.sharp, quick=quick)
     near = [
         (one, other) for one, other in alike.pairs.tolist() if known.get(one, -1) != known.get(other, -2)
     ]  # fmt: skip

@@ -25,6 +25,7 @@ LIKENESS = 0.98  # least correlation of the colours at 16×16 of such thumbnails
 LIKENESS_SMALL = 0.95  # of those of smaller pictures
 LIKENESS_IN_CROWD = 0.997  # where pictures resemble each other anyway
 MARGINS = (0, 1, 2)  # px of 32 that are cut on each side: 0, 3 and 6 %
+QUICK_RADIUS = 3  # bits: four look-ups for each picture
 LEAST_CONTRAST = 3.0  # levels; the deviation of a picture under which its hash is noise
 _BUDGET = 1_000  # comparisons of hashes per picture, at most
 _RESEMBLING = 1  # others with a hash as near, per picture, from which pictures are a crowd
@@ -51,24 +52,25 @@ class Alike(NamedTuple):
     crowded: bool
 
 
-def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, sharp: bool, radius: int = RADIUS) -> Alike:
+def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, sharp: bool, quick: bool = False) -> Alike:
     """Find the pairs of pictures that show the same.
 
     Args:
         thumbnails: (N, C, h, w) uint8; of other than 32×32 they are resized.
         usable: (N,) which are to be compared; those nearly without contrast never are.
         sharp: whether most are made of pictures of at least `SHARP` px.
-        radius: bits in which two hashes may differ; it is lessened where that would compare too many.
+        quick: look for hashes that differ in `QUICK_RADIUS` bits, and not for cut margins.
     """
     chosen = np.flatnonzero(usable & (contrast(thumbnails) >= LEAST_CONTRAST))
     codes = hashes(thumbnails, chosen)
+    radius = QUICK_RADIUS if quick else RADIUS
     while radius > 0 and candidates(codes, codes, radius) > _BUDGET * len(chosen):
         radius = max(0, radius - 4)
     whole = _distinct(codes, codes, radius)
     crowded = len(whole) > 2 * _RESEMBLING * len(chosen)
     least = LIKENESS_IN_CROWD if crowded else LIKENESS if sharp else LIKENESS_SMALL
     best: dict[tuple[int, int], float] = {}
-    for margin in MARGINS[:1] if crowded else MARGINS:
+    for margin in MARGINS[:1] if crowded or quick else MARGINS:
         near = (
             _distinct(codes, hashes(thumbnails, chosen, margin), radius) if margin else whole[whole[:, 0] < whole[:, 1]]
         )

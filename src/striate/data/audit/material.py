@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from striate.data.audit.examine import SIDE, Record, examine
 from striate.data.audit.likeness import SHARP
 from striate.data.imageset import ImageSet
 from striate.data.sources.listing import Listing
 
-_AT_ONCE = 1 << 26  # values that are resized together: a quarter of a gigabyte as floats
+_AT_ONCE = 1024  # pictures
 
 
 @final
@@ -115,15 +116,14 @@ def of_images(images: ImageSet) -> Material:
 
 
 def thumbnails_of(images: Tensor) -> Tensor:
-    """Return pictures made smaller by averaging: (N, C, h, w) uint8 with h and w of at most 32."""
+    """Return pictures made smaller, antialiased: (N, C, h, w) uint8 with h and w of at most 32."""
     size = (min(SIDE, images.shape[-2]), min(SIDE, images.shape[-1]))
     if images.shape[-2:] == size:
         return images
     small = torch.empty((*images.shape[:2], *size), dtype=torch.uint8)
-    at_once = max(1, _AT_ONCE // max(1, images[:1].numel()))
-    for start in range(0, len(images), at_once):
-        piece = images[start : start + at_once].float()
-        small[start : start + at_once] = torch.nn.functional.adaptive_avg_pool2d(piece, size).round_()
+    for start in range(0, len(images), _AT_ONCE):  # of memory-mapped pictures, no more than these are in memory
+        piece = images[start : start + _AT_ONCE]
+        small[start : start + _AT_ONCE] = interpolate(piece, size, mode="bilinear", antialias=True)
     return small
 
 
