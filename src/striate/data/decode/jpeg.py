@@ -40,7 +40,8 @@ def plain_size(content: bytes) -> tuple[int, int] | None:
 
 def has_notes(content: bytes) -> bool:
     """Return whether an orientation may be written in the file, as EXIF or as XMP."""
-    return b"Exif\0\0" in content or b"Orientation" in content
+    before_pixels = content[: content.find(_START_OF_SCAN)]
+    return b"Exif\0\0" in before_pixels or b"Orientation" in before_pixels
 
 
 def scale_of(height: int, width: int, side: int) -> int:
