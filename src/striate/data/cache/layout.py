@@ -89,7 +89,7 @@ class Layout:
     def blocks(self) -> list[range]:
         """Return the numbers of the pictures that are decoded together; none of them crosses the end of a split."""
         found = []
-        for region in {region.first: region for region in reversed(self.regions)}.values():
+        for region in {region.first: region for region in reversed(self.regions) if region.count}.values():
             each = sum(one.picture_bytes for one in self.regions_of(region.first))
             step = max(1, min(_BLOCK_PICTURES, _BLOCK_BYTES // each))
             end = region.first + region.count
