@@ -6,13 +6,10 @@ tensor operations that export unchanged, so that preprocessing cannot drift from
 
 from __future__ import annotations
 
-import functools
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.core.errors import DataError
@@ -92,68 +89,17 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _interpolate(picture: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
     if picture.shape[-2:] == size:
         return picture
-    batch = picture.reshape(-1, *picture.shape[-3:])  # (…, C, h, w) → (B, C, h, w)
-    resized = _nearest(batch, size) if interpolation == "nearest" else _filtered(batch, size, interpolation)
-    return resized.reshape(*picture.shape[:-2], *size)
-
-
-def _nearest(batch: Tensor, size: tuple[int, int]) -> Tensor:
     if size[1] == 1 < size[0]:
         # PyTorch 2.13 repeats the first row where the result has one column; one row it does right.
-        return _nearest(batch.mT, (1, size[0])).mT
-    return F.interpolate(batch, size, mode="nearest-exact")
-
-
-def _filtered(batch: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Resize (B, C, h, w) by a separable antialiasing filter: rows first, as a decoder lays them out, then columns.
-
-    Each pass is a weighted sum of a few whole rows, which ``embedding_bag`` takes two to four times as fast as
-    ``interpolate`` filters, and adds in the same order for a picture alone and for one of a batch.
-    """
-    rows = batch.permute(2, 3, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)  # (h, w, B, C)
-    rows = _weighted_rows(rows.flatten(1), size[0], interpolation)  # (H, w·B·C)
-    columns = rows.T.contiguous().reshape(batch.shape[3], -1)  # (w, B·C·H)
-    columns = _weighted_rows(columns, size[1], interpolation)  # (W, B·C·H)
-    levels = columns.round().clamp(0, 255).to(torch.uint8)  # bicubic overshoots
-    return levels.T.contiguous().reshape(*batch.shape[:2], *size)
-
-
-def _weighted_rows(rows: Tensor, wanted: int, interpolation: Interpolation) -> Tensor:
-    """Filter along the first dimension of (size, L) float32; returns (wanted, L)."""
-    if len(rows) == wanted:
-        return rows
-    taken, starts, weights = (torch.from_numpy(one).to(rows.device) for one in _taps(len(rows), wanted, interpolation))
-    return F.embedding_bag(taken, rows, starts, mode="sum", per_sample_weights=weights)
-
-
-@functools.lru_cache(maxsize=1024)
-def _taps(
-    size: int, wanted: int, interpolation: Interpolation
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return which of ``size`` values each of ``wanted`` is made of, where the list of each starts, and the weights.
-
-    The filter is a triangle, or the cubic of Keys (1981) with a = −½, as wide as the scale where that is above 1.
-    """
-    scale = size / wanted
-    width = max(scale, 1.0)
-    reach = width * (1 if interpolation == "bilinear" else 2)
-    centre = (np.arange(wanted) + 0.5)[:, np.newaxis] * scale
-    count = min(size, math.ceil(2 * reach) + 1)
-    taken = np.clip(np.floor(centre - reach).astype(np.int64), 0, size - count) + np.arange(count)
-    distance = np.abs(taken + 0.5 - centre) / width
-    weights = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return taken.ravel(), np.arange(0, taken.size, count), weights.astype(np.float32).ravel()
-
-
-def _triangle(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(1 - distance, 0)
-
-
-def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return np.where(distance < 1, near, np.where(distance < 2, far, 0))
+        return _interpolate(picture.mT, (1, size[0]), interpolation).mT
+    batch = picture.reshape(-1, *picture.shape[-3:])  # (…, C, h, w) → (B, C, h, w)
+    if interpolation == "nearest":
+        resized = F.interpolate(batch, size, mode="nearest-exact")
+    else:
+        levels = F.interpolate(batch.to(torch.float32), size, mode=interpolation, antialias=True).round()
+        # Only the cubic overshoots.
+        resized = (levels.clamp(0, 255) if interpolation == "bicubic" else levels).to(torch.uint8)
+    return resized.reshape(*picture.shape[:-2], *size)
 
 
 def _centre_crop(picture: Tensor, spec: InputSpec) -> Tensor:

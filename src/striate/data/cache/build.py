@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from striate.data.cache.layout import Layout, Region, Store
 from striate.data.decode import decode_into
 
-# While one block waits for its last pictures or is written, the threads of the other keep the processor busy.
-_BLOCKS_AT_ONCE = 2
 _REFRESH_SECONDS = 0.2
 
 
@@ -40,8 +38,8 @@ class Block:
 
 
 def decode_blocks(files: Sequence[str], layout: Layout, blocks: Iterable[range]) -> Iterator[Block]:
-    """Yield the blocks in their order, decoded by as many threads as PyTorch uses."""
-    threads = torch.get_num_threads()
+    """Yield the blocks in their order; as many are decoded at once as PyTorch uses threads, each by one of its own."""
+    at_once = torch.get_num_threads()
 
     def decode(numbers: range) -> Block:
         rows = [
@@ -49,15 +47,15 @@ def decode_blocks(files: Sequence[str], layout: Layout, blocks: Iterable[range])
             for region in layout.regions_of(numbers.start)
         ]
         targets = [(region.spec, array) for region, array in rows]
-        failures = decode_into([files[number] for number in numbers], targets, threads=threads)
+        failures = decode_into([files[number] for number in numbers], targets, threads=1)
         return Block(numbers, rows, {numbers[position]: reason for position, reason in failures.items()})
 
     waiting: deque[Future[Block]] = deque()
-    with ThreadPoolExecutor(_BLOCKS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         try:
             for numbers in blocks:
                 waiting.append(pool.submit(decode, numbers))
-                if len(waiting) > _BLOCKS_AT_ONCE:
+                if len(waiting) > at_once:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -78,6 +78,7 @@ def decode_into(
     blocks = [(start, min(start + size, len(sources))) for start in range(0, len(sources), size)]
     failures: dict[int, str] = {}
 
+    @torch.inference_mode()
     def fill(block: tuple[int, int]) -> None:
         for number in range(*block):
             failure = _fill_one(sources[number], targets, number)
@@ -120,9 +121,10 @@ def _use_one_thread(usual: int) -> None:
     """Keep PyTorch to this thread: a team of its own for every decoding thread would be in the others' way.
 
     PyTorch sets the number for the thread that asks and for all that are still to start. A thread that ends at once
-    asks for what is usual again, for the latter.
+    asks for what is usual again, for the latter. A thread starts, in this sense, when it first asks for the number.
     """
     with _SETTING_THREADS:
+        torch.get_num_threads()
         torch.set_num_threads(1)
         again = threading.Thread(target=torch.set_num_threads, args=(usual,))
         again.start()

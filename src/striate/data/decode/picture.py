@@ -150,16 +150,16 @@ def _content(source: str | Path | bytes) -> str | Path | bytes:
     """Return the bytes of a JPEG, which are decoded from memory; of any other file the path."""
     if isinstance(source, bytes):
         return source
-    if not stat.S_ISREG(os.stat(source).st_mode):  # a pipe would be waited for, a device has no end
+    state = os.stat(source)
+    if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for, a device has no end
         raise DataError(f"Cannot read {source}: it is not a regular file.")
-    with open(source, "rb") as file:
+    with open(source, "rb", buffering=0) as file:
         start = file.read(len(JPEG_START))
         if start != JPEG_START:
             return source
-        content = start + file.read(_MOST_JPEG_BYTES)
-    if len(content) > _MOST_JPEG_BYTES:
-        raise DataError(f"{source} cannot be used: a JPEG file may have at most {_MOST_JPEG_BYTES:,} bytes.")
-    return content
+        if state.st_size > _MOST_JPEG_BYTES:
+            raise DataError(f"{source} cannot be used: a JPEG file may have at most {_MOST_JPEG_BYTES:,} bytes.")
+        return start + file.read()
 
 
 def _decoded_jpeg(
