@@ -7,13 +7,16 @@ from .core.errors import TrainingError as TrainingError
 from .core.spec import InputSpec as InputSpec
 from .core.spec import Spec as Spec
 from .core.spec import TaskSpec as TaskSpec
+from .data.audit import audit as audit
 from .data.imageset import ImageSet as ImageSet
 from .data.imageset import Split as Split
 from .data.load import load_data as load_data
+from .data.stream.stream import Stream as Stream
 from .evaluation.calibration import calibrate as calibrate
 from .evaluation.compare import compare as compare
 from .evaluation.metrics import Score as Score
 from .evaluation.metrics import evaluate as evaluate
+from .evaluation.multilabel import MultiScore as MultiScore
 from .inspection.arithmetic import explain_unit as explain_unit
 from .inspection.equivariance import equivariance as equivariance
 from .inspection.filters import filters as filters

@@ -16,10 +16,11 @@ VERBS = {
     "explain": "Show what a trained network sees in a picture, and how.",
     "compare": "Say what changed from one trained network to another.",
     "report": "Write the report of a run again: one HTML file.",
+    "audit": "Say what is wrong with pictures: unreadable files, copies across splits, giveaways.",
     "summary": "List the layers of a network: shapes, receptive fields, costs; and advice.",
     "draw": "Draw a network as an SVG picture.",
     "models": "List the networks of the zoo.",
-    "datasets": "List the data sets that are known by name.",
+    "datasets": "List the data sets that are known by name; the cache; pack pictures into shards.",
 }
 ABOUT = """Train, evaluate and predict convolutional networks for pictures.
 
