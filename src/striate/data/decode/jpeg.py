@@ -24,9 +24,29 @@ def check_scans(content: bytes, name: str) -> None:
     Raises:
         DataError: more than 200 scans.
     """
+    if _has_one_scan(content):
+        return
     scans = content.count(_START_OF_SCAN)
     if scans > _MOST_SCANS:
         raise DataError(f"{name} cannot be used: at most {_MOST_SCANS} scans of a JPEG are decoded, it has {scans:,}.")
+
+
+def _has_one_scan(content: bytes) -> bool:
+    """Return whether a sequential JPEG's first scan holds all components, so that a decoder ends after it.
+
+    The segments before it are walked (ITU-T T.81, annex B), which is a tenth of the work of counting in the whole.
+    """
+    place, components = 2, 0
+    while content[place : place + 1] == b"\xff" and place + 9 < len(content):
+        marker = content[place + 1]
+        if marker in (0xC0, 0xC1):  # baseline and extended sequential frames
+            components = content[place + 9]
+        elif marker == 0xDA:
+            return components == content[place + 4] > 0
+        elif marker == 0xC2:  # progressive: a scan for each step
+            return False
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return False
 
 
 def plain_size(content: bytes) -> tuple[int, int] | None:

@@ -153,13 +153,16 @@ def _content(source: str | Path | bytes) -> str | Path | bytes:
     state = os.stat(source)
     if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for, a device has no end
         raise DataError(f"Cannot read {source}: it is not a regular file.")
-    with open(source, "rb", buffering=0) as file:
-        start = file.read(len(JPEG_START))
+    file = os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # half as many calls of the system as open()
+    try:
+        start = os.read(file, len(JPEG_START))
         if start != JPEG_START:
             return source
         if state.st_size > _MOST_JPEG_BYTES:
             raise DataError(f"{source} cannot be used: a JPEG file may have at most {_MOST_JPEG_BYTES:,} bytes.")
-        return start + file.read()
+        return start + os.read(file, state.st_size)
+    finally:
+        os.close(file)
 
 
 def _decoded_jpeg(
