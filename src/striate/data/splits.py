@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from striate.core.errors import DataError, listed
+from striate.data.balance import class_counts
 from striate.data.stratify import hold_out
 
 VAL_SHARE = 0.10
@@ -94,8 +95,7 @@ def check_held_out(
                 f"{name} must have at least three {what} of a class, one each for train, val and test, got {got}. "
                 f"Add {what}, or give a val or test split of your own."
             )
-        own = labels["train"][part.index]
-        counts = own.sum(dim=0) if own.ndim == 2 else torch.bincount(own, minlength=len(class_names))
+        counts = class_counts(labels["train"][part.index], len(class_names))
         missing = [class_names[number] for number in (counts == 0).nonzero().flatten().tolist()]
         if groups is not None and missing:
             _LOGGER.warning(

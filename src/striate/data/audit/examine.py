@@ -51,12 +51,11 @@ class Record(NamedTuple):
     camera: str = ""
 
 
-def examine(files: Sequence[str | Path], threads: int | None = None) -> tuple[list[Record], Tensor]:
+def examine(files: Sequence[str | Path]) -> tuple[list[Record], Tensor]:
     """Decode every file at a reduced scale: a truncated one is found, since all of its data is read.
 
     Args:
         files: N paths.
-        threads: None for as many as PyTorch uses.
 
     Returns:
         N records, and (N, 3, 32, 32) uint8 thumbnails, upright; zeros where there is a problem.
@@ -68,7 +67,7 @@ def examine(files: Sequence[str | Path], threads: int | None = None) -> tuple[li
         block = range(start, min(start + _PICTURES_PER_TASK, len(files)))
         return [_examine_one(files[number], spec, thumbnails[number]) for number in block]
 
-    with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         blocks = list(pool.map(work, range(0, len(files), _PICTURES_PER_TASK)))
     return [record for block in blocks for record in block], thumbnails
 

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from striate.data.audit.examine import SIDE, Record, examine
 from striate.data.audit.likeness import SHARP
+from striate.data.balance import class_counts
 from striate.data.imageset import ImageSet
 from striate.data.sources.listing import Listing
 
@@ -73,18 +74,15 @@ class Material:
 
     def counts(self) -> NDArray[np.int64]:
         """Return (splits, K) how many pictures of each class each split has."""
-        rows = []
-        for number in range(len(self.splits)):
-            own = self.labels[torch.from_numpy(self.split == number)]
-            rows.append(torch.bincount(own, minlength=len(self.class_names)) if own.ndim == 1 else own.sum(0))
-        return np.stack([row.numpy() for row in rows]).astype(np.int64)
+        own = (self.labels[torch.from_numpy(self.split == number)] for number in range(len(self.splits)))
+        return torch.stack([class_counts(labels, len(self.class_names)) for labels in own]).numpy()
 
 
-def of_listing(listing: Listing, threads: int | None = None) -> Material:
+def of_listing(listing: Listing) -> Material:
     """Read the files of a listing; its splits are those that the source has."""
     splits = tuple(split for split in ("train", "val", "test") if split in listing.files)
     files = [file for split in splits for file in listing.files[split]]
-    records, thumbnails = examine(files, threads)
+    records, thumbnails = examine(files)
     return Material(
         _short(files),
         splits,

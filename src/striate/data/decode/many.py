@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,7 +49,6 @@ def decode_into(
     targets: Sequence[tuple[InputSpec, NDArray[np.uint8]]],
     *,
     threads: int | None = None,
-    finished: Callable[[int, int], None] | None = None,
 ) -> dict[int, str]:
     """Decode pictures by threads straight into arrays, each at one size or at several.
 
@@ -60,8 +59,6 @@ def decode_into(
         sources: N files, or the bytes of files.
         targets: for each wanted size, its spec and the array to fill, (N, C, H, W) uint8; it may be memory-mapped.
         threads: how many decode at once; None for as many as PyTorch uses.
-        finished: called in the calling thread, in order, with the first and one past the last position of every
-            block of pictures that is done.
 
     Returns:
         For every picture that cannot be read, its position and the sentence that says why; its rows are zero.
@@ -85,9 +82,12 @@ def decode_into(
             if failure is not None:
                 failures[number] = failure
 
-    for block, _ in zip(blocks, _by_threads(fill, blocks, workers, usual), strict=True):
-        if finished is not None:
-            finished(*block)
+    pool = ThreadPoolExecutor(max(1, min(workers, len(blocks))), initializer=_use_one_thread, initargs=(usual,))
+    try:
+        for _ in pool.map(fill, blocks):  # the decoders release the interpreter's lock
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an interruption nobody waits for the rest
     return failures
 
 
@@ -104,17 +104,6 @@ def _fill_one(
     for (spec, rows), picture in zip(targets, pictures, strict=True):
         rows[number] = resize_to_uint8(picture, spec).numpy()
     return None
-
-
-def _by_threads(
-    work: Callable[[tuple[int, int]], None], blocks: Sequence[tuple[int, int]], workers: int, usual: int
-) -> Iterator[None]:
-    """Do the work block by block, and yield in their order; the decoders release the interpreter's lock."""
-    pool = ThreadPoolExecutor(max(1, min(workers, len(blocks))), initializer=_use_one_thread, initargs=(usual,))
-    try:
-        yield from pool.map(work, blocks)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an interruption nobody waits for the rest
 
 
 def _use_one_thread(usual: int) -> None:

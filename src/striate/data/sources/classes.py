@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from striate.core.errors import DataError, listed
+from striate.data.balance import class_counts
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,16 +35,13 @@ def check_classes(labels: Tensor, class_names: Sequence[str], where: str, empty:
     if len(set(class_names)) < len(class_names):
         twice = next(name for place, name in enumerate(class_names) if name in class_names[:place])
         raise DataError(f"The classes of {where} must have different names, got {twice!r} twice. Rename one.")
-    if labels.ndim == 2:
-        counts = labels.sum(dim=0).tolist()
-        if bool((labels.sum(dim=1) == 1).all()):
-            _LOGGER.warning(
-                "Each picture of %s has exactly one class, and is trained as if it may have several or none. "
-                "If the classes exclude each other, give one label for each picture.",
-                where,
-            )
-    else:
-        counts = torch.bincount(labels, minlength=len(class_names)).tolist()
+    if labels.ndim == 2 and bool((labels.sum(dim=1) == 1).all()):
+        _LOGGER.warning(
+            "Each picture of %s has exactly one class, and is trained as if it may have several or none. "
+            "If the classes exclude each other, give one label for each picture.",
+            where,
+        )
+    counts = class_counts(labels, len(class_names)).tolist()
     fewest = min(range(len(counts)), key=counts.__getitem__)
     if counts[fewest] < 2:
         got = "only one" if counts[fewest] else "none"
