@@ -138,3 +138,20 @@ def test_a_resumed_run_keeps_its_recipe(striate: Striate, trained: Path) -> None
         assert done.status == 2
         message = f"A resumed run keeps what it began with, so {flag} must be left out with --resume."
         assert done.err == f"striate: {message}\n"
+
+
+def test_shards_are_trained_on_and_evaluated(striate: Striate, picture_folder: Path) -> None:
+    packed = striate("datasets", "pack", picture_folder, "--output", "shards", "--size", "16", "--json")
+    assert packed.status == 0, packed.err
+    done = striate("train", "shards", "--model", TEXT, "--epochs", "1", "-b", "8", "--json", "--output", "out")
+    assert done.status == 0, done.err
+    assert done.json["test_accuracy"] >= 0
+    assert Path("out/report.html").exists()
+    again = striate("evaluate", "out", "--json")
+    assert again.status == 0, again.err
+    resumed = striate("train", "--resume", "out", "--no-report", "--json")
+    assert resumed.status == 0, resumed.err
+    refused = striate("train", "shards", "--preview", "p.png")
+    assert "train of photos is a stream of shards, which is never in memory whole" in refused.err
+    refused = striate("audit", "shards")
+    assert "An audit needs pictures in files, got the shards shards. Audit what they were packed from." in refused.err

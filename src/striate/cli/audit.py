@@ -16,6 +16,7 @@ from striate.data.audit.found import counted
 from striate.data.audit.page import audit_page
 from striate.data.imageset import ImageSet, Split
 from striate.data.sources.builtin import BUILTIN
+from striate.data.stream.shards import is_shards
 
 AUDIT_FILE = "audit.json"
 MOST_SAID = 4  # findings that are printed before training
@@ -46,6 +47,8 @@ def audit(
         data_dir: Where the files of a named data set are.
     """
     start = time.perf_counter()
+    if is_shards(data):
+        raise DataError(f"An audit needs pictures in files, got the shards {data}. Audit what they were packed from.")
     result = audit_of(data, data_dir=data_dir, group_by=group_by)
     if output is not None:
         audit_page(result, Path(data).name).write(output)
@@ -72,7 +75,7 @@ def audit_before_training(images: ImageSet, where: str) -> Audit | None:
     Raises:
         DataError: a test of what is learned from these pictures would mean nothing.
     """
-    if images.source is None or images.source.get("data") in BUILTIN or not isinstance(images.train, Split):
+    if images.source is None or images.source.get("data") in BUILTIN or not isinstance(images.learned, Split):
         return None
     result = quick_audit(images)
     if result.meaningless:
