@@ -7,8 +7,7 @@ from PIL import Image
 
 from striate.core.errors import DataError
 from striate.data import assemble
-from striate.data.assemble import from_tensors
-from striate.data.sources.builtin import Labelled
+from striate.data.assemble import Labelled, from_tensors
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (40, 4, 6, 3), dtype=np.uint8)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -12,15 +13,29 @@ from torch import Tensor
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize, Spec, TaskSpec
 from striate.data.imageset import ImageSet, Origins, Split, fingerprint_of
+from striate.data.luminance import luminance
 from striate.data.memory import check_memory
 from striate.data.preprocess import resize_to_uint8, statistics
-from striate.data.sources.builtin import Labelled
 from striate.data.splits import TEST_SHARE, Part, check_held_out, divide
 
-# ITU-R BT.601: what Pillow's "L" weighs red, green and blue with.
-_LUMINANCE = (0.299, 0.587, 0.114)
 # Resizing works in float, four bytes a value: pieces of this many values keep that to a quarter of a gigabyte.
 _VALUES_AT_ONCE = 1 << 26
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Pictures of one size with their labels, by the splits that their source has, before anything is held out.
+
+    Args:
+        images: by split, (N, C, H, W) uint8, all of one C, H and W; ``train`` is among them.
+        labels: by split, (N,) int64, or (N, K) uint8 where a picture may have several classes.
+        class_names: K names, in the order of the labels.
+    """
+
+    images: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+    class_names: tuple[str, ...]
 
 
 def from_tensors(
@@ -43,64 +58,30 @@ def from_tensors(
         like: what a network takes, instead of size, channels and resize; its mean and std are kept.
         seed, test_share: of what is held out where the source has no ``val`` or ``test``.
         origin: the arguments of ``load_data`` that load it again.
-    """
-    stored_channels, *stored_size = source.images["train"].shape[1:]
-    height, width = size or stored_size
-    wanted = like or unmeasured(channels or stored_channels, height, width, resize)
-    parts = divide(source.labels, seed, test_share)
-    return from_parts(
-        name,
-        parts,
-        source.labels,
-        source.class_names,
-        wanted,
-        images_of=lambda part: _fitted(source.images[part.source], part, wanted),
-        in_memory={split for split, part in parts.items() if _is_shared(source.images[part.source], part, wanted)},
-        measure=like is None,
-        origins_of=lambda part: Origins((part.source + "[{}]").format, part.index),
-        origin=origin,
-    )
-
-
-def from_parts(
-    name: str,
-    parts: Mapping[str, Part],
-    labels: Mapping[str, Tensor],
-    class_names: tuple[str, ...],
-    wanted: InputSpec,
-    *,
-    images_of: Callable[[Part], Tensor],
-    in_memory: Collection[str] = (),
-    measure: bool = True,
-    origins_of: Callable[[Part], Sequence[str]],
-    groups: Mapping[str, Tensor] | None = None,
-    origin: Mapping[str, object] | None = None,
-) -> ImageSet:
-    """Return an ImageSet from parts of a source's splits.
-
-    Args:
-        parts: where the pictures of ``train``, ``val`` and ``test`` come from.
-        labels: (N,) int64 of each of the source's splits, or (N, K) uint8 where a picture may have several classes.
-        wanted: the InputSpec.
-        images_of: reads the pictures of a part, (N, C, H, W) uint8 as ``wanted`` says.
-        origins_of: names them.
-        groups: (N,) int64 of each of the source's splits; None where unknown.
-        in_memory: the splits that ``images_of`` returns without taking any memory.
-        measure: put mean and std of ``train`` into the Spec, not those of ``wanted``.
-        origin: the arguments of ``load_data`` that load it again.
 
     Raises:
         DataError: too few pictures to hold any out, or more than memory takes.
     """
-    check_held_out(parts, labels, class_names, groups, name)
-    new = sum(len(part.index) for split, part in parts.items() if split not in in_memory)
-    check_memory(new, wanted, f"of {name}", "Try a smaller --size.")
-    images = {split: images_of(part) for split, part in parts.items()}
-    if measure:
+    own_channels, *own_size = source.images["train"].shape[1:]
+    height, width = size or own_size
+    wanted = like or unmeasured(channels or own_channels, height, width, resize)
+    parts = divide(source.labels, seed, test_share)
+    check_held_out(parts, source.labels, source.class_names, None, name)
+    copied = [part for part in parts.values() if not _is_shared(source.images[part.source], part, wanted)]
+    check_memory(sum(len(part.index) for part in copied), wanted, f"of {name}", "Try a smaller --size.")
+    images = {split: _fitted(source.images[part.source], part, wanted) for split, part in parts.items()}
+    if like is None:
         mean, std = statistics(images["train"])
         wanted = wanted.model_copy(update={"mean": mean, "std": std})
     return join_parts(
-        name, parts, images, labels, class_names, wanted, origins_of=origins_of, groups=groups, origin=origin
+        name,
+        parts,
+        images,
+        source.labels,
+        source.class_names,
+        wanted,
+        origins_of=lambda part: Origins((part.source + "[{}]").format, part.index),
+        origin=origin,
     )
 
 
@@ -121,11 +102,15 @@ def join_parts(
     """Return the ImageSet of pictures that are at hand.
 
     Args:
+        parts: where the pictures of ``train``, ``val`` and ``test`` come from.
         images: of each part, (N, C, H, W) uint8 as ``measured`` says.
+        labels: of each of the source's splits, (N,) int64, or (N, K) uint8 where a picture may have several classes.
         measured: the InputSpec with the mean and std that the network is to see.
+        origins_of: names the pictures of a part.
+        groups: of each of the source's splits, (N,) int64; None where unknown.
         stored: the pictures of ``train`` larger, (N, C, H', W') uint8.
         fingerprint: of train and val, where somebody may know it already.
-        parts, labels, class_names, origins_of, groups, origin: see ``from_parts``.
+        origin: the arguments of ``load_data`` that load it again.
     """
     kind: Literal["single", "multi"] = "single" if labels["train"].ndim == 1 else "multi"
     spec = Spec(input=measured, task=TaskSpec(class_names=class_names, labels=kind))
@@ -158,6 +143,14 @@ def unmeasured(channels: int, height: int, width: int, resize: Resize) -> InputS
     return InputSpec(channels=channels, height=height, width=width, mean=zeros, std=ones, resize=resize)
 
 
+def enlarged(wanted: InputSpec, times: float) -> InputSpec | None:
+    """Return the InputSpec of pictures that are kept so many times as large; None where they are no larger."""
+    height, width = round(wanted.height * times), round(wanted.width * times)
+    if (height, width) == (wanted.height, wanted.width):
+        return None
+    return wanted.model_copy(update={"height": height, "width": width})
+
+
 def _is_shared(images: Tensor, part: Part, wanted: InputSpec) -> bool:
     """Return whether a part is a whole split that is as wanted already: it is not copied then."""
     return len(part.index) == len(images) and images.shape[1:] == wanted.shape
@@ -182,9 +175,7 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
     if (images.shape[1], channels) == (1, 3):
         return images.expand(-1, 3, -1, -1).contiguous()
     if (images.shape[1], channels) == (3, 1):
-        red, green, blue = (images[:, i : i + 1].to(torch.float32) for i in range(3))
-        grey = _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
-        return grey.round().to(torch.uint8)
+        return luminance(images.to(torch.float32)).round_().to(torch.uint8)
     raise DataError(
         f"channels must be {images.shape[1]} as the pictures have, or 1 or 3 for grey or RGB, got {channels}."
     )

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from striate.data.audit.examine import SIDE
 from striate.data.audit.neighbours import Codes, Pairs, candidates, neighbours
+from striate.data.luminance import luminance
 
 RADIUS = 8  # bits in which the hashes of two of the same may differ
 SHARP = 64  # px of the shorter side from which thumbnails are free of what compression and resizing leave
@@ -33,7 +34,6 @@ _RESEMBLING = 1  # others with a hash as near, per picture, from which pictures 
 _BITS, _QUARTERS = 64, 4
 _COMPARED = 16  # px
 _AT_ONCE = 4096
-_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @final
@@ -99,7 +99,7 @@ def hashes(thumbnails: Tensor, chosen: NDArray[np.int64], margin: int = 0) -> Co
     places = np.array([bit % _QUARTERS * (_BITS // _QUARTERS) + bit // _QUARTERS for bit in range(_BITS)])
     weights = np.uint64(1) << places.astype(np.uint64)
     for start in range(0, len(chosen), _AT_ONCE):
-        grey = _grey(_cut(thumbnails[torch.from_numpy(chosen[start : start + _AT_ONCE])], margin))
+        grey = luminance(_cut(thumbnails[torch.from_numpy(chosen[start : start + _AT_ONCE])], margin))[:, 0]
         waves = (basis @ grey @ basis.T).flatten(1)[:, frequencies]
         codes[start : start + _AT_ONCE] = ((waves > 0).numpy() * weights).sum(1, dtype=np.uint64)
     return codes
@@ -141,12 +141,6 @@ def _cut(pictures: Tensor, margin: int) -> Tensor:
     top, left = (round(scale * side) for side in pictures.shape[-2:])
     inner = pictures[..., top : pictures.shape[-2] - top, left : pictures.shape[-1] - left].float()
     return inner if inner.shape[-2:] == (SIDE, SIDE) else F.interpolate(inner, (SIDE, SIDE), mode="bilinear")
-
-
-def _grey(pictures: Tensor) -> Tensor:
-    if pictures.shape[1] != 3:
-        return pictures.mean(1)
-    return (pictures * torch.tensor(_LUMINANCE).view(3, 1, 1)).sum(1)
 
 
 def _cosines() -> tuple[Tensor, list[int]]:

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from striate.data.augment.draws import Draws, Stream
 from striate.data.augment.policy import Augmentation
-
-_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+from striate.data.luminance import luminance
 
 
 def jitter(images: Tensor, draws: Draws, policy: Augmentation) -> Tensor:
@@ -49,14 +48,6 @@ def blend(start: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
         factor: (B,), numbers or bool.
     """
     return (pixels - start).mul_(factor.float()[:, None, None, None]).add_(start).clamp_(0, 255)
-
-
-def luminance(pixels: Tensor) -> Tensor:
-    """Return the luminance of RGB pictures, the mean of the channels of others: (B, C, H, W) float → (B, 1, H, W)."""
-    if pixels.shape[1] != 3:
-        return pixels.mean(1, keepdim=True)
-    red, green, blue = (pixels[:, channel : channel + 1] for channel in range(3))
-    return (red * _LUMINANCE[0]).add_(green, alpha=_LUMINANCE[1]).add_(blue, alpha=_LUMINANCE[2])
 
 
 def turn_hue(pixels: Tensor, turns: Tensor) -> Tensor:

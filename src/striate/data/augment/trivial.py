@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from striate.data.augment.colour import blend, luminance
+from striate.data.augment.colour import blend
 from striate.data.augment.draws import Draws, Stream
 from striate.data.augment.geometry import Affine, matrix
+from striate.data.luminance import luminance
 
 LEVELS = 31
 _ROTATION, _SHEAR, _SHIFT = 135.0, 0.99, 32.0  # most degrees, pixels sideways per pixel, pixels

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.core.errors import DataError
-from striate.data.sources.builtin import Labelled
+from striate.data.assemble import Labelled
 from striate.data.sources.classes import check_classes
 from striate.data.sources.labels import numbered_labels
 

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from torch import Tensor
-
 from striate.core.errors import DataError
 from striate.core.registry import Registry
+from striate.data.assemble import Labelled
 from striate.data.splits import TEST_SHARE
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """What a source ends in: the splits that it has, before anything is held out.
-
-    Args:
-        images: by split, (N, C, H, W) uint8, all of one C, H and W; ``train`` is among them.
-        labels: by split, (N,) int64.
-        class_names: K names, in the order of the labels.
-    """
-
-    images: Mapping[str, Tensor]
-    labels: Mapping[str, Tensor]
-    class_names: tuple[str, ...]
 
 
 @final

@@ -16,7 +16,8 @@ from striate.core.archives import extract
 from striate.core.downloads import download
 from striate.core.errors import DataError
 from striate.core.files import cache_folder
-from striate.data.sources.builtin import BUILTIN, Builtin, Labelled
+from striate.data.assemble import Labelled
+from striate.data.sources.builtin import BUILTIN, Builtin
 
 _PIXEL_BYTES = 3 * 32 * 32
 

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize
-from striate.data.assemble import unmeasured
+from striate.data.assemble import Labelled, unmeasured
 from striate.data.cache.build import decoding_bar
 from striate.data.decode import pixels_of
 from striate.data.memory import check_memory
 from striate.data.preprocess import resize_to_uint8
 from striate.data.sources.arrays import split_by_name
-from striate.data.sources.builtin import Labelled
 from striate.data.sources.classes import check_classes
 from striate.data.sources.labels import numbered_labels
 from striate.data.sources.listing import DEFAULT_SIDE, default_size

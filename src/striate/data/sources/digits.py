@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from striate.data.sources.builtin import BUILTIN, Builtin, Labelled
+from striate.data.assemble import Labelled
+from striate.data.sources.builtin import BUILTIN, Builtin
 
 # Each pixel counts the ink in a 4×4 block of a scan, 0 to 16.
 _MOST_INK = 16

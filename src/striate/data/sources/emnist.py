@@ -12,7 +12,8 @@ from string import ascii_lowercase, ascii_uppercase, digits
 from striate.core.archives import extract
 from striate.core.downloads import download
 from striate.core.files import cache_folder
-from striate.data.sources.builtin import BUILTIN, Builtin, Labelled
+from striate.data.assemble import Labelled
+from striate.data.sources.builtin import BUILTIN, Builtin
 from striate.data.sources.idx import Release, read_release
 
 _ADDRESS = "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/gzip.zip"

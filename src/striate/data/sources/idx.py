@@ -18,7 +18,8 @@ from torch import Tensor
 from striate.core.downloads import download
 from striate.core.errors import DataError
 from striate.core.files import cache_folder
-from striate.data.sources.builtin import BUILTIN, Builtin, Labelled
+from striate.data.assemble import Labelled
+from striate.data.sources.builtin import BUILTIN, Builtin
 
 _UNSIGNED_BYTE = 0x08
 # Deflate cannot do better than this, so that a header cannot make a small file take a large memory.

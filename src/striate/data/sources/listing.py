@@ -11,7 +11,7 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize
-from striate.data.assemble import join_parts, unmeasured
+from striate.data.assemble import enlarged, join_parts, unmeasured
 from striate.data.cache.pictures import prepare_pictures
 from striate.data.decode import Header, read_header
 from striate.data.imageset import ImageSet, Origins, Split, fingerprint_of
@@ -77,7 +77,7 @@ def read_listing(
     wanted = like or _wanted(chosen_with, size, channels, resize)
     check_held_out(parts, listing.labels, listing.class_names, listing.groups, name)
     files = {split: listing.files_of(parts[split]) for split in _SPLITS}
-    pictures = prepare_pictures(name, files, wanted, _enlarged(wanted, stored_size), skip_unreadable=skip_unreadable)
+    pictures = prepare_pictures(name, files, wanted, enlarged(wanted, stored_size), skip_unreadable=skip_unreadable)
     parts = {split: Part(part.source, part.index[pictures.kept[split]]) for split, part in parts.items()}
 
     def fingerprint(train: Split, val: Split) -> str:
@@ -97,14 +97,6 @@ def read_listing(
         fingerprint=fingerprint,
         origin=origin,
     )
-
-
-def _enlarged(wanted: InputSpec, times: float) -> InputSpec | None:
-    """Return the InputSpec of pictures that are kept so many times as large; None where they are no larger."""
-    height, width = round(wanted.height * times), round(wanted.width * times)
-    if (height, width) == (wanted.height, wanted.width):
-        return None
-    return wanted.model_copy(update={"height": height, "width": width})
 
 
 def _wanted(files: Sequence[str], size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
