@@ -16,6 +16,8 @@ from PIL import Image
 from torch import nn
 
 import striate as st
+from striate.data.balance import class_shares
+from striate.data.batches import epoch_batches
 from striate.data.stream import scan, stream
 from striate.data.stream.pack import pack
 from striate.training import checkpoint
@@ -119,7 +121,6 @@ def test_a_shard_that_breaks_ends_the_run_with_a_good_checkpoint(shards: Path, t
     [
         ({"learn_from": "train+val"}, r"learn_from must be train for a stream of shards, got train\+val"),
         ({"sampling": "balanced"}, "sampling must be uniform for a stream of shards, got balanced"),
-        ({"class_weights": "balanced"}, "class_weights must be none for a stream of shards, got balanced"),
     ],
 )
 def test_what_needs_all_pictures_is_refused(shards: Path, tmp_path: Path, changes: dict[str, str], said: str) -> None:
@@ -127,6 +128,37 @@ def test_what_needs_all_pictures_is_refused(shards: Path, tmp_path: Path, change
     with pytest.raises(st.RecipeError, match=said):
         st.fit(st.build(MODEL, images.spec), images, folder=tmp_path / "run", progress=False, **changes)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "val", "test")])
+def test_classes_are_weighed_by_what_is_in_the_shards_less_what_is_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(scan, "BLOCK_BYTES", 10_000)
+    random = np.random.default_rng(0)
+    for split in splits:
+        for name, count in (("common", 90), ("rare", 10)):
+            (tmp_path / "files" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "files" / split / name / f"{number:02}.png")
+    pack(st.load_data(tmp_path / "files"), tmp_path / "shards", shard_bytes=40_000)
+    for written in (tmp_path / "shards").glob("*.tar"):
+        if written.name.split("-")[0] not in splits:
+            written.unlink()
+    (tmp_path / "shards" / "striate.json").unlink()
+    images = st.load_data(tmp_path / "shards", class_names=("common", "rare"))
+    learned = images.learned
+    assert isinstance(learned, stream.Stream)
+    labels = torch.cat([batch.labels for batch in epoch_batches(learned, 8)])
+    shares = class_shares(labels, 2)
+    assert learned.class_shares == pytest.approx(shares.tolist())
+    assert learned.part(0, 2).class_shares == learned.class_shares
+    network = st.build(MODEL, images.spec)
+    run = st.fit(network, images, RECIPE, class_weights="balanced", folder=tmp_path / "run", progress=False)
+    assert run.class_weights is not None
+    assert run.class_weights.tolist() == pytest.approx((1 / (2 * shares)).tolist())
+    assert "val_balanced_accuracy" in run.history[0]
 
 
 def test_a_network_prepares_itself_from_a_part(shards: Path, tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from sklearn.metrics import recall_score
 
 import striate as st
 from striate.prediction.predictor import compute_logits
@@ -73,6 +76,33 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     resumed = st.fit(st.build(MODEL, imbalanced.spec, seed=5), imbalanced, resume=half.folder, progress=False)
     assert same_weights(whole.network, resumed.network)
     assert [entry["loss"] for entry in whole.history] == [entry["loss"] for entry in resumed.history]
+
+
+@pytest.mark.parametrize("changes", [{"class_weights": "balanced"}, {"sampling": "balanced"}])
+def test_where_classes_are_balanced_the_weights_are_chosen_by_the_mean_recall(
+    imbalanced: st.ImageSet, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    recipe = RECIPE.changed(learning_rate=0.05, schedule="constant", **changes)
+    run = st.fit(st.build(MODEL, imbalanced.spec), imbalanced, recipe, folder=tmp_path / "run", progress=False)
+    logits = compute_logits(run.network, imbalanced.val.images, imbalanced.spec.input)
+    recall = recall_score(imbalanced.val.labels.numpy(), logits.argmax(1).numpy(), average="macro")
+    assert run.val_balanced_accuracy == pytest.approx(recall)
+    assert run.val_balanced_accuracy == max(entry["val_balanced_accuracy"] for entry in run.history)
+    assert run.val_accuracy == pytest.approx((logits.argmax(1) == imbalanced.val.labels).double().mean().item())
+    # Chosen by accuracy, another epoch would have been kept: the choice is of consequence.
+    assert run.val_accuracy < max(entry["val_accuracy"] for entry in run.history)
+    assert f"balanced {run.history[0]['val_balanced_accuracy']:.2%}" in (run.folder / "log.txt").read_text()
+    with safe_open(run.model_path, framework="pt") as opened:
+        metrics = json.loads(opened.metadata()["striate"])["metrics"]
+    assert metrics["val_balanced_accuracy"] == run.val_balanced_accuracy
+    assert metrics["val_accuracy"] == run.val_accuracy
+
+
+def test_a_target_is_of_what_the_weights_are_chosen_by(imbalanced: st.ImageSet, tmp_path: Path) -> None:
+    recipe = RECIPE.changed(sampling="balanced", target_error=0.5)
+    run = st.fit(st.build(MODEL, imbalanced.spec), imbalanced, recipe, folder=tmp_path / "run", progress=False)
+    error = 1 - run.history[-1]["val_balanced_accuracy"]
+    assert run.stop_reason == f"1 − balanced accuracy on val, {error:.2%}, has reached the target of 50.00%"
 
 
 def test_the_log_says_how_much_the_classes_count(imbalanced: st.ImageSet, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score
 import striate as st
 from striate.core.spec import TaskSpec
 from striate.data.imageset import Origins
+from striate.evaluation.multilabel import score_labels
 from striate.networks.contract import spec_of
 from striate.prediction.predictor import compute_logits
 from striate.training.recipe import read_recipe
@@ -62,7 +63,10 @@ def test_it_learns_finds_thresholds_and_is_saved_with_them(pairs: st.ImageSet, t
     logits = compute_logits(run.network, pairs.val.images, run.spec.input)
     labels = pairs.val.labels.numpy()
     assert best == pytest.approx(average_precision_score(labels, logits.numpy(), average="macro"), abs=1e-4)
-    assert run.val_accuracy == pytest.approx(((logits > 0) == pairs.val.labels.bool()).double().mean().item(), abs=1e-4)
+    all_right = ((logits > 0) == pairs.val.labels.bool()).all(1).double().mean().item()
+    assert run.val_accuracy == pytest.approx(all_right, abs=1 / len(pairs.val))
+    unfitted = pairs.val.spec.task  # without thresholds each label is said from ½ on
+    assert score_labels(logits, pairs.val.labels, unfitted).accuracy == all_right
 
     task = run.spec.task
     assert task.thresholds is not None

@@ -14,12 +14,13 @@ from typing import Annotated, final
 from cyclopts import Parameter
 from torch import nn
 
-from striate.cli.audit import audit_before_training, keep_findings
+from striate.cli.audit import audit_before_training, keep_findings, say_worst
 from striate.cli.evaluate import load_again
 from striate.cli.output import Json, print_json, print_warnings, say
 from striate.core import files, machine
 from striate.core.errors import FileError, NetworkError, RecipeError
 from striate.core.spec import InputSpec
+from striate.data.audit import Audit
 from striate.data.augment.preview import EPOCHS, preview
 from striate.data.balance import balancing_shares
 from striate.data.imageset import ImageSet, Split
@@ -69,7 +70,7 @@ def train(
 
     JSON keys: run, network, val_accuracy (null where val was learned from too), test_accuracy, test_interval,
     train_seconds, epochs, parameters. Where a picture may have several labels also val_mean_average_precision and
-    test_mean_average_precision; val_accuracy is then of single labels, test_accuracy of pictures with all labels right.
+    test_mean_average_precision; both accuracies are then of pictures with all labels right.
 
     Args:
         data: A data set's name, a folder of pictures per class, a zip or tar of one, or a table, a .csv or .tsv with
@@ -130,10 +131,10 @@ def train(
         chosen = base.changed(**changes)
         if preview_file is not None:
             return _write_preview(preview_file, images, chosen, json)
-        audited = None if no_audit else audit_before_training(images, data or "digits")
         network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
-        plan = SayFirst(_plan(images, network, model, chosen), json)
+        audited = None if no_audit else audit_before_training(images)
+        plan = SayFirst(_plan(images, network, model, chosen), audited, data or "digits", json)
         run = fit(network, images, chosen, folder=output, observers=[plan])
     if run.interrupted:
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
@@ -177,14 +178,16 @@ def _published(model: str | None, size: int | None, channels: int | None) -> tup
 
 @final
 class SayFirst(Observer):
-    """Prints words when training begins: by then, everything that could be refused has been."""
+    """Prints the plan when training begins, after the worst of an audit: all that could be refused has been by then."""
 
-    def __init__(self, words: str, json_wanted: bool) -> None:
-        self._words, self._json_wanted = words, json_wanted
+    def __init__(self, plan: str, audited: Audit | None, data: str, json_wanted: bool) -> None:
+        self._plan, self._audited, self._data, self._json_wanted = plan, audited, data, json_wanted
 
     def on_train_begin(self, run: Run) -> None:
         """Print them."""
-        say(self._words, json_wanted=self._json_wanted)
+        if self._audited is not None:
+            say_worst(self._audited, self._data)
+        say(self._plan, json_wanted=self._json_wanted)
 
 
 def _check_left_out(recipe: Recipe, **flags: object) -> None:

@@ -21,6 +21,11 @@ def class_counts(labels: Tensor, classes: int) -> Tensor:
     return labels.sum(0, dtype=torch.int64)
 
 
+def class_shares(labels: Tensor, classes: int) -> Tensor:
+    """Return the share of the pictures that have each class: (K,) float64. See `class_counts`."""
+    return class_counts(labels, classes).double() / len(labels)
+
+
 def balancing_shares(labels: Tensor, classes: int) -> Tensor:
     """Return how much more often than others each picture is to be drawn, so that every class comes as often.
 

@@ -93,6 +93,9 @@ def _of_training(material: Material) -> list[Row]:
     rows: list[Row] = []
     if (precision := metrics.get("val_mean_average_precision")) is not None:
         rows.append(["mAP on val, by which the weights were chosen", Value(precision, f"{precision:.2%}")])
+    elif (balanced := metrics.get("val_balanced_accuracy")) is not None:
+        words = "balanced accuracy on val, by which the weights were chosen"
+        rows.append([words, Value(balanced, f"{balanced:.2%}")])
     elif (accuracy := metrics.get("val_accuracy")) is not None:
         rows.append(["accuracy on val, by which the weights were chosen", Value(accuracy, f"{accuracy:.2%}")])
     if (seconds := metrics.get("train_seconds")) is not None:

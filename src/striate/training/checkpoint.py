@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,7 +19,7 @@ from striate.training.average import WeightAverage
 from striate.training.optim import Updater
 from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # 2: the score may be another than the accuracy; 3: the accuracy of several labels is of all
 
 
 class TrainedOn(BaseModel):
@@ -47,7 +47,7 @@ class CheckpointHeader(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    checkpoint_version: int = FORMAT_VERSION
+    checkpoint_version: Literal[3] = FORMAT_VERSION
     blueprint: Blueprint
     spec: Spec
     recipe: dict[str, Any]

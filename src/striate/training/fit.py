@@ -23,7 +23,7 @@ from striate.core.errors import NetworkError, RecipeError, TrainingError
 from striate.core.machine import Execution
 from striate.data.augment.augment import training_batch
 from striate.data.augment.policy import check_policy
-from striate.data.balance import balancing_shares
+from striate.data.balance import balancing_shares, class_counts, class_shares
 from striate.data.batches import Batch, batch_count, epoch_batches
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator, keyed_seed
@@ -45,6 +45,12 @@ from striate.training.schedule import learning_rate_factor
 CHECKPOINT_SECONDS = 60.0  # the longest stretch of work that a crash can cost, besides the end of every epoch
 PREPARE_PICTURES = 5_000  # what a network's own data-dependent initialisation is shown at most
 PREPARE_BYTES = 64 << 20  # of them as floats: large pictures have as many patches with fewer
+# What a target is compared with, by what the weights are chosen by.
+_ERRORS = {
+    "val_accuracy": "the error on val",
+    "val_balanced_accuracy": "1 − balanced accuracy on val",
+    "val_mean_average_precision": "1 − mean average precision on val",
+}
 _PREPARE_STREAM = -1  # keys the choice of these pictures; epochs are 0 and up
 
 
@@ -61,8 +67,9 @@ def fit(
 ) -> Run:
     """Train a network.
 
-    Every choice is made on ``images.val``, by the accuracy, or by the mean average precision where pictures may have
-    several labels, whose thresholds are then fitted there; ``images.test`` is never touched. A recipe that learns from
+    Every choice is made on ``images.val``: by the accuracy; by the balanced accuracy where the recipe balances the
+    classes; by the mean average precision where pictures may have several labels, whose thresholds are then fitted
+    there. ``images.test`` is never touched. A recipe that learns from
     train+val chooses nothing and keeps the last weights. The first Ctrl-C finishes the step, saves and returns what
     there is.
 
@@ -114,8 +121,8 @@ def _train(run: Run, learned: Split | Stream, val: Split | None, observers: list
     start = time.perf_counter()
     execution = _resolve(run, learned)
     several = run.spec.task.labels == "multi"
-    if isinstance(learned, Split):
-        run.class_weights = class_weights(run.recipe, run.spec.task, learned.labels.to(machine.device()))
+    weights = class_weights(run.recipe, run.spec.task, _class_shares(learned))
+    run.class_weights = None if weights is None else weights.to(machine.device())
     if not resuming:
         _prepare(run, learned)
     execution.place(run.network)
@@ -236,9 +243,16 @@ def _some(learned: Split | Stream, pictures: int) -> Split:
     return learned.some(pictures) if isinstance(learned, Stream) else learned[:pictures]
 
 
+def _class_shares(learned: Split | Stream) -> Tensor:
+    """Return the part of the pictures that have each class: (K,) float64."""
+    if isinstance(learned, Stream):
+        return torch.tensor(learned.class_shares, dtype=torch.float64)
+    return class_shares(learned.labels, learned.spec.task.classes)
+
+
 def _check_streamable(learned: Split | Stream, recipe: Recipe) -> None:
-    """Refuse what needs the labels of all pictures, or all of them in memory."""
-    for field, only in (("learn_from", "train"), ("sampling", "uniform"), ("class_weights", "none")):
+    """Refuse what needs the label of every single picture, or all of them in memory."""
+    for field, only in (("learn_from", "train"), ("sampling", "uniform")):
         if isinstance(learned, Stream) and getattr(recipe, field) != only:
             raise RecipeError(f"{field} must be {only} for a stream of shards, got {getattr(recipe, field)}.")
 
@@ -310,33 +324,37 @@ def _end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, exec
 def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Execution) -> None:
     """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
     logits = compute_logits(network, val.images, run.spec.input, execution)  # (N, K)
-    measured = _measure(logits, val)
+    measured = _measure(logits, val, balanced=run.chosen_by == "val_balanced_accuracy")
     loss = _finite(measured["val_loss"], "loss on val", run)
     run.history[-1] |= measured
-    score = measured.get("val_mean_average_precision", measured["val_accuracy"])
+    score = measured[run.chosen_by]
     if run.best is None or (score, -loss) > (run.best.score, -run.best.loss):
         state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         run.best = Best(epoch, score, loss, state)
     patience, target = run.recipe.early_stopping_epochs, run.recipe.target_error
     if target is not None and 1 - score <= target:
-        what = "the error on val" if val.spec.task.labels == "single" else "1 − mean average precision on val"
+        what = _ERRORS[run.chosen_by]
         run.stop_reason = f"{what}, {1 - score:.2%}, has reached the target of {target:.2%}"
     elif patience is not None and epoch - run.best.epoch >= patience:
         run.stop_reason = f"val has not improved for {patience} epochs"
 
 
-def _measure(logits: Tensor, val: Split) -> dict[str, float]:
+def _measure(logits: Tensor, val: Split, *, balanced: bool) -> dict[str, float]:
     """Return what the history says of logits (N, K) of val; see `Run`."""
-    if val.spec.task.labels == "single":
-        return {
-            "val_loss": nn.functional.cross_entropy(logits, val.labels).item(),
-            "val_accuracy": (logits.argmax(1) == val.labels).double().mean().item(),
-        }
-    return {
-        "val_loss": nn.functional.binary_cross_entropy_with_logits(logits, val.labels.float()).item(),
-        "val_accuracy": count_correct(logits, val.labels, several=True) / len(val),
-        "val_mean_average_precision": mean_average_precision(logits, val.labels),
-    }
+    several = val.spec.task.labels == "multi"
+    accuracy = {"val_accuracy": count_correct(logits, val.labels, several=several) / len(val)}
+    if several:
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, val.labels.float()).item()
+        return {"val_loss": loss, **accuracy, "val_mean_average_precision": mean_average_precision(logits, val.labels)}
+    if balanced:
+        accuracy["val_balanced_accuracy"] = _balanced_accuracy(logits.argmax(1), val.labels, logits.shape[1])
+    return {"val_loss": nn.functional.cross_entropy(logits, val.labels).item(), **accuracy}
+
+
+def _balanced_accuracy(said: Tensor, labels: Tensor, classes: int) -> float:
+    """Return the mean recall of the classes that have pictures (Brodersen et al., ICPR 2010)."""
+    own, found = class_counts(labels, classes), class_counts(labels[said == labels], classes)
+    return (found[own > 0].double() / own[own > 0]).mean().item()
 
 
 def _finish(run: Run, val: Split | None, average: WeightAverage | None) -> None:
@@ -350,8 +368,8 @@ def _finish(run: Run, val: Split | None, average: WeightAverage | None) -> None:
         run.spec = run.spec.model_copy(update={"task": task})
         contract.remember_spec(run.network, run.spec)
     metrics = {"val_accuracy": run.val_accuracy, "train_seconds": run.train_seconds}
-    if run.val_mean_average_precision is not None:
-        metrics["val_mean_average_precision"] = run.val_mean_average_precision
+    if run.best is not None:
+        metrics[run.chosen_by] = run.best.score
     saved.save(
         run.model_path,
         run.network,

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from striate.core.errors import NetworkError, RecipeError
 from striate.core.spec import TaskSpec
-from striate.data.balance import class_counts
 from striate.networks.contract import Outputs
 from striate.training.recipe import Loss, Recipe
 
@@ -59,16 +58,15 @@ def main_logits(outputs: Tensor | Outputs) -> Tensor:
 def count_correct(logits: Tensor, targets: Tensor, *, several: bool = False) -> float:
     """Return how many of the pictures are right.
 
-    A mixed picture counts by the share of the class that is said. Where a picture may have several labels, it counts
-    by the part of the K yes-or-no decisions at probability ½ that are right.
+    A mixed picture counts by the share of the class that is said. Where a picture may have several labels, all of them
+    must be right: those said, with a probability of ½ or more, are those it has, with a share of ½ or more.
 
     Args:
         logits: (N, K).
         targets, several: see `compute_loss`.
     """
     if several:
-        right = torch.where(logits > 0, targets, 1 - targets)
-        return float(right.double().mean(1).sum())
+        return float(((logits >= 0) == (targets >= 0.5)).all(1).sum())
     said = logits.argmax(1)
     if targets.ndim == 1:
         return float((said == targets).sum())
@@ -89,28 +87,27 @@ def resolve_loss(recipe: Recipe, task: TaskSpec) -> Loss:
     return recipe.loss or ("bce" if task.labels == "multi" else "cross_entropy")
 
 
-def class_weights(recipe: Recipe, task: TaskSpec, labels: Tensor) -> Tensor | None:
+def class_weights(recipe: Recipe, task: TaskSpec, shares: Tensor) -> Tensor | None:
     """Return how much each class counts in the loss of a recipe; None where all count the same.
 
-    Where the loss looks at whole pictures, each weighs n / (K · nₖ), with nₖ of n pictures of its class and K classes
-    that have any: the mean over the pictures is 1, and each class counts the same in sum. Where it looks at each label
-    by itself, a picture that has label k weighs (n − nₖ) / nₖ there: all that have it as much as all that do not. No
-    weight is above `MOST_CLASS_WEIGHT`.
+    With sₖ the share of the pictures that have class k: where the loss looks at whole pictures, each weighs
+    1 / (K · sₖ), with K classes that have any: the mean over the pictures is 1, and each class counts the same in sum.
+    Where it looks at each label by itself, a picture that has label k weighs (1 − sₖ) / sₖ there: all that have it as
+    much as all that do not. No weight is above `MOST_CLASS_WEIGHT`.
 
     Args:
-        labels: those that are learned from: (N,) int64, or (N, K) uint8.
+        shares: (K,) float64, of the pictures that are learned from.
 
     Returns:
         (K,) float32; 1 for classes without a picture.
     """
     if recipe.class_weights == "none":
         return None
-    counts = class_counts(labels, task.classes).double()
-    present = counts > 0
+    present = shares > 0
     if _looks_at_each_label(resolve_loss(recipe, task), task.labels == "multi"):
-        weights = (len(labels) - counts) / counts
+        weights = (1 - shares) / shares
     else:
-        weights = len(labels) / (present.sum() * counts)
+        weights = 1 / (present.sum() * shares)
     return torch.where(present, weights, 1.0).clamp(max=MOST_CLASS_WEIGHT).float()
 
 

@@ -29,6 +29,8 @@ def default_observers(progress: bool) -> list[Observer]:
 def in_one_line(entry: dict[str, float], epochs: int) -> str:
     """Return one epoch of a run's history in words."""
     val = f"val {entry['val_accuracy']:.2%}  " if "val_accuracy" in entry else ""
+    if "val_balanced_accuracy" in entry:
+        val += f"balanced {entry['val_balanced_accuracy']:.2%}  "
     if "val_mean_average_precision" in entry:
         val += f"mAP {entry['val_mean_average_precision']:.2%}  "
     return (

@@ -43,7 +43,7 @@ class Tally:
 class Best:
     """The weights that did best on val so far: by the score, then by the loss.
 
-    The score is the accuracy; the mean average precision where pictures may have several labels.
+    The score is what `Run.chosen_by` names.
     """
 
     epoch: int
@@ -60,8 +60,10 @@ class Run:
     ``history`` has one entry per epoch: ``epoch`` (1 for the first), ``step``, ``seconds``, ``learning_rate``,
     ``loss``, ``accuracy`` (on the training pictures as they were learned: augmented, mixed, drawn) and, where val is
     not learned from, ``val_loss`` (cross-entropy, or binary cross-entropy of several labels, whatever is learned by),
-    ``val_accuracy`` and, of several labels, ``val_mean_average_precision``. The accuracy of several labels is the part
-    of all yes-or-no decisions at probability ½ that are right. A mixed picture is right by the share of its classes.
+    ``val_accuracy``, where classes are balanced ``val_balanced_accuracy`` (the mean recall of the classes) and, of
+    several labels, ``val_mean_average_precision``. Accuracy is the part of the pictures that are right: of several
+    labels, all of them, each said from probability ½ on. A mixed picture is right by the share of the class that is
+    said; of several labels, where those are said that make up half of it or more.
 
     Args:
         network: when the run is over, it holds the weights that did best on val.
@@ -124,9 +126,22 @@ class Run:
         return self.stop_reason == INTERRUPTED
 
     @property
+    def chosen_by(self) -> str:
+        """Name in the history of what the weights are chosen by."""
+        if self.spec.task.labels == "multi":
+            return "val_mean_average_precision"
+        balanced = "balanced" in (self.recipe.class_weights, self.recipe.sampling)
+        return "val_balanced_accuracy" if balanced else "val_accuracy"
+
+    @property
     def val_accuracy(self) -> float | None:
         """Accuracy on val of the weights that were kept, 0–1; None where nothing was measured on it."""
         return self._of_best("val_accuracy")
+
+    @property
+    def val_balanced_accuracy(self) -> float | None:
+        """The same for the balanced accuracy; None where the recipe does not balance the classes."""
+        return self._of_best("val_balanced_accuracy")
 
     @property
     def val_mean_average_precision(self) -> float | None:

@@ -61,6 +61,8 @@ class Shard(BaseModel):
             if block.offset < end or block.offset + block.size > self.size:
                 raise ValueError(f"blocks of {self.name} must follow each other and end within its {self.size:,} bytes")
             end = block.offset + block.size
+        if max(self.pictures_per_class, default=0) > self.samples:
+            raise ValueError(f"pictures_per_class of {self.name} must be at most its {self.samples:,} pictures")
         return self
 
     @property

@@ -12,7 +12,8 @@ import torch
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize, Spec, TaskSpec
 from striate.data.assemble import unmeasured
-from striate.data.imageset import ImageSet
+from striate.data.balance import class_counts
+from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator
 from striate.data.preprocess import statistics
 from striate.data.splits import TEST_SHARE, VAL_LIMIT, VAL_SHARE
@@ -82,19 +83,33 @@ def load_shards(
     wanted = like or _wanted(index, size, channels, resize)
     unmeasured_spec = Spec(input=wanted, task=task)
     if like is None and wanted != index.input:
-        some = Stream(place, blocks["train"], unmeasured_spec).some(MEASURED_PICTURES)
+        some = Stream(place, blocks["train"], unmeasured_spec, _class_shares(index)).some(MEASURED_PICTURES)
         mean, std = statistics(some.images)
         wanted = wanted.model_copy(update={"mean": mean, "std": std})
     spec = Spec(input=wanted, task=task)
+    val = read_whole(place, blocks["val"], spec, f"{index.name} (val)")
+    test = read_whole(place, blocks["test"], spec, f"{index.name} (test)")
+    held_out, test_held_out = not index.of_split("val"), not index.of_split("test")
+    not_learned = [split for split, held in ((val, held_out), (test, test_held_out)) if held]
     return ImageSet(
-        Stream(place, blocks["train"], spec, stored=_stored(wanted, stored_size)),
-        read_whole(place, blocks["val"], spec, f"{index.name} (val)"),
-        read_whole(place, blocks["test"], spec, f"{index.name} (test)"),
+        Stream(place, blocks["train"], spec, _class_shares(index, not_learned), stored=_stored(wanted, stored_size)),
+        val,
+        test,
         name=index.name,
-        held_out=not index.of_split("val"),
-        test_held_out=not index.of_split("test"),
+        held_out=held_out,
+        test_held_out=test_held_out,
         source=origin,
     )
+
+
+def _class_shares(index: ShardIndex, held_out: Sequence[Split] = ()) -> tuple[float, ...]:
+    """Return the part of the pictures of train, without those that were held out of it, that have each class."""
+    shards = index.of_split("train")
+    pictures = sum(shard.samples for shard in shards) - sum(map(len, held_out))
+    counts = torch.tensor([shard.pictures_per_class for shard in shards]).sum(0)
+    for split in held_out:
+        counts -= class_counts(split.labels, len(index.class_names))
+    return tuple((counts.double() / pictures).tolist())
 
 
 def find_shards(data: str | Path, class_names: Sequence[str] | None = None) -> tuple[Place, ShardIndex]:

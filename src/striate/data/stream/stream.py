@@ -74,6 +74,7 @@ class Stream:
         place: where the shards are.
         blocks: of these pictures.
         spec: the Spec that the pictures are read for.
+        class_shares: K numbers, the part of the pictures that have each class. A `part` has those of the whole.
         stored: the size that pictures are read at instead, for crops to be cut from; None for the Spec's own.
         most: of the pictures, an epoch has this many at most; None for all.
     """
@@ -81,6 +82,7 @@ class Stream:
     place: Place
     blocks: Sequence[PlacedBlock]
     spec: Spec
+    class_shares: Sequence[float]
     stored: InputSpec | None = None
     most: int | None = None
 
