@@ -52,6 +52,7 @@ def test_long_names_of_other_writers(form: int, tmp_path: Path) -> None:
 
 def test_labels() -> None:
     assert parse_label("a.cls", b" 12\n", "it") == 12
+    assert parse_label("a.cls", b"\xef\xbb\xbf12\r\n", "it") == 12  # as editors on Windows write it
     assert parse_label("a.txt", "Schäferhund".encode(), "it") == "Schäferhund"
     assert parse_label("a.json", b'{"x": 1, "labels": [0, "cat"]}', "it") == (0, "cat")
     assert parse_label("a.json", b'"cat"', "it") == "cat"
@@ -64,6 +65,8 @@ def test_labels() -> None:
         ("a.json", b"true"),
         ("a.json", b"[[1]]"),
         ("a.json", b"[" * 100_000),
+        ("a.json", b"9" * 5_000),
+        ("a.cls", b"9" * 5_000),
     ):
         with pytest.raises(st.DataError, match=r"'a\.\w+' in it must say a class: its number from 0 on, or its name"):
             parse_label(name, content, "it")
@@ -83,8 +86,69 @@ def test_links_and_devices_are_refused(kind: bytes) -> None:
         info = tarfile.TarInfo("1.jpg")
         info.type, info.linkname = kind, "/etc/passwd"
         tar.addfile(info)
-    with pytest.raises(st.DataError, match=r"it must hold files only, got a link or device: '1\.jpg'"):
+    with pytest.raises(
+        st.DataError, match=r"it must hold files only, got a link, a device or a file with holes: '1\.jpg'"
+    ):
         read_samples(stream.getvalue(), "it")
+
+
+def header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
+    """Return a header that no tarfile would write: the size is as it is given."""
+    fields = bytearray(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT))
+    fields[: len(name)], fields[124:136], fields[156:157] = name, size.ljust(12, b"\0"), kind
+    fields[148:156] = b" " * 8
+    fields[148:155] = b"%06o\0" % sum(fields)
+    return bytes(fields)
+
+
+def negative(size: int) -> bytes:
+    """Return a negative size as GNU tar writes numbers of base 256."""
+    return b"\xff" + (256**11 + size).to_bytes(11, "big")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(b"1.jpg", negative(-100)) + bytes(1024),
+        header(b"1.jpg", negative(-512)) + bytes(1024),
+        header(b"0.jpg", b"0") + header(b"1.jpg", negative(-1024)) + bytes(1024),
+        header(b"x", b"14", b"x") + b"12 size=-1536\n".ljust(512, b"\0") + header(b"1.jpg", b"0") + bytes(1024),
+        b"".join(header(b"x", b"4", b"L") + b"name".ljust(512, b"\0") for _ in range(2_000)) + header(b"1.jpg", b"0"),
+        header(b"x", b"7777777", b"L") + bytes(8 << 20),
+        header(b"x", b"77777777777", b"x") + bytes(1024),
+    ],
+)
+def test_headers_that_lead_astray(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(st.DataError, match="it must be a whole tar file"):
+        read_samples(content, "it")
+    with pytest.raises(st.DataError, match=r"a\.tar must be a whole tar file"):
+        list(scan_samples(tmp_path / "a.tar"))
+
+
+def test_a_file_with_holes_is_refused() -> None:
+    content = header(b"1.jpg", b"0", b"S") + header(b"1.cls", b"0") + bytes(1024)
+    with pytest.raises(st.DataError, match=r"file with holes: '1\.jpg'"):
+        read_samples(content, "it")
+
+
+def test_a_key_that_comes_twice() -> None:
+    content = tar_of(("1.jpg", b"one"), ("1.cls", b"0"), ("1.jpg", b"two"), ("1.cls", b"1"))
+    with pytest.raises(st.DataError, match=r"Each sample of it must have a key of its own, got '1\.jpg' twice"):
+        read_samples(content, "it")
+    masks = tar_of(("1.jpg", b"one"), ("1.mask.png", b"m"), ("1.cls", b"0"))
+    assert read_samples(masks, "it") == [Sample("1.jpg", b"one", 0)]
+
+
+def test_keys_in_no_order() -> None:
+    content = tar_of(("1.jpg", b"one"), ("2.jpg", b"two"), ("1.cls", b"0"), ("2.cls", b"1"))
+    with pytest.raises(st.DataError, match=r"a picture and a label .*, one after the other; '1' has not a label"):
+        read_samples(content, "it")
+
+
+def test_names_can_be_printed() -> None:
+    content = tar_of(("\x1b[31m1\udcff.jpg", b"one"), ("\x1b[31m1\udcff.cls", b"0"))
+    assert [one.name for one in read_samples(content, "it")] == ["\ufffd[31m1\ufffd.jpg"]
 
 
 def test_a_member_that_claims_too_much(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -67,6 +67,11 @@ def test_equal_pictures_and_seeds_give_equal_shards(files: st.ImageSet, shards: 
     assert other.shards[0].sha256 != again.shards[0].sha256
 
 
+def test_no_decoded_picture_is_copied(files: st.ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Split, "__getitem__")
+    assert sum(shard.samples for shard in pack(files, tmp_path / "out").shards) == 150
+
+
 def test_several_labels_are_packed_as_json(files: st.ImageSet, tmp_path: Path) -> None:
     task = files.spec.task.model_copy(update={"labels": "multi"})
     spec = files.spec.model_copy(update={"task": task})

@@ -10,9 +10,9 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple, final
+from typing import IO, NamedTuple, cast, final
 
 from striate.core.errors import DataError
 from striate.data.decode import EXTENSIONS
@@ -20,6 +20,7 @@ from striate.data.decode import EXTENSIONS
 LABEL_ENDINGS = (".cls", ".json", ".txt")  # the first that a sample has is taken
 MOST_PICTURE_BYTES = 256 << 20
 MOST_LABEL_BYTES = 1 << 20
+_MOST_HEADER_BYTES = 1 << 16  # of a header with a long name
 _JSON_KEYS = ("labels", "label", "cls", "class")
 
 # A class by its number or its name; several where a picture may have several.
@@ -52,8 +53,24 @@ class _Members:
     key: str
     start: int
     end: int = 0
+    endings: set[str] = field(default_factory=set)
     picture: tarfile.TarInfo | None = None
     label: tarfile.TarInfo | None = None
+
+
+@final
+class _Headers:
+    """What tarfile reads its headers from: none that says it is longer than any header is."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        if not 0 <= size <= _MOST_HEADER_BYTES:
+            raise ValueError(f"a header of {size:,} bytes")
+        return self._stream.read(size)
 
 
 def read_samples(block: bytes, where: str) -> list[Sample]:
@@ -65,12 +82,12 @@ def read_samples(block: bytes, where: str) -> list[Sample]:
     Raises:
         DataError: damaged, a member that is neither a file nor a folder, or a sample without picture or label.
     """
-    samples = []
-    with _opened(io.BytesIO(block), where) as container:
-        for one in _samples_in(container, where, len(block)):
-            picture, label = _complete(one, where)
-            label_of = parse_label(label.name, _content(container, label, MOST_LABEL_BYTES, where), where)
-            samples.append(Sample(picture.name, _content(container, picture, MOST_PICTURE_BYTES, where), label_of))
+    samples, stream = [], io.BytesIO(block)
+    for one in _samples_in(stream, where, len(block)):
+        picture, label = _complete(one, where)
+        label_of = parse_label(label.name, _content(stream, label, MOST_LABEL_BYTES, where), where)
+        content = _content(stream, picture, MOST_PICTURE_BYTES, where)
+        samples.append(Sample(_printable(picture.name), content, label_of))
     return samples
 
 
@@ -82,10 +99,10 @@ def scan_samples(shard: Path) -> Iterator[Extent]:
     """
     where = str(shard)
     try:
-        with shard.open("rb") as stream, _opened(stream, where) as container:
-            for one in _samples_in(container, where, shard.stat().st_size):
+        with shard.open("rb") as stream:
+            for one in _samples_in(stream, where, shard.stat().st_size):
                 _, label = _complete(one, where)
-                content = _content(container, label, MOST_LABEL_BYTES, where)
+                content = _content(stream, label, MOST_LABEL_BYTES, where)
                 yield Extent(one.start, one.end, parse_label(label.name, content, where))
     except OSError as error:
         raise DataError(f"Cannot read {where}: {error.strerror}.") from error
@@ -98,15 +115,15 @@ def parse_label(name: str, content: bytes, where: str) -> Label:
         DataError: it says nothing of the kind.
     """
     try:
-        text = content.decode().strip()
+        text = content.decode("utf-8-sig").strip()
         said = json.loads(text) if name.lower().endswith(".json") else text
-    except (ValueError, RecursionError) as error:
+        if isinstance(said, dict):
+            said = next((said[key] for key in _JSON_KEYS if key in said), None)
+        if isinstance(said, list):
+            return tuple(_one_class(each, name, where) for each in said)
+        return _one_class(said, name, where)
+    except (ValueError, RecursionError) as error:  # int takes no more than 4,300 digits
         raise _bad_label(name, where) from error
-    if isinstance(said, dict):
-        said = next((said[key] for key in _JSON_KEYS if key in said), None)
-    if isinstance(said, list):
-        return tuple(_one_class(each, name, where) for each in said)
-    return _one_class(said, name, where)
 
 
 def _one_class(said: object, name: str, where: str) -> int | str:
@@ -121,19 +138,12 @@ def _bad_label(name: str, where: str) -> DataError:
     return DataError(f"{name!r} in {where} must say a class: its number from 0 on, or its name.")
 
 
-def _opened(stream: IO[bytes], where: str) -> tarfile.TarFile:
-    try:
-        return tarfile.open(fileobj=stream, mode="r:")
-    except tarfile.TarError as error:
-        raise _damaged(where) from error
-
-
-def _samples_in(container: tarfile.TarFile, where: str, size: int) -> Iterator[_Members]:
+def _samples_in(stream: IO[bytes], where: str, size: int) -> Iterator[_Members]:
     """Yield the samples; of members with other endings only the place is taken notice of."""
     sample: _Members | None = None
-    for member in _files_in(container, where, size):
+    for member, end in _files_in(stream, where, size):
         folder, _, base = member.name.rpartition("/")
-        stem, dot, _ = base.partition(".")
+        stem, dot, endings = base.partition(".")
         key = f"{folder}/{stem}"
         if not dot or not stem:  # no ending, or a hidden file: no part of a sample
             continue
@@ -141,8 +151,11 @@ def _samples_in(container: tarfile.TarFile, where: str, size: int) -> Iterator[_
             if sample is not None:
                 yield sample
             sample = _Members(key, member.offset)
+        if endings in sample.endings:
+            raise DataError(f"Each sample of {where} must have a key of its own, got {member.name!r} twice.")
+        sample.endings.add(endings)
         _take(sample, member)
-        sample.end = container.offset
+        sample.end = end
     if sample is not None:
         yield sample
 
@@ -157,31 +170,34 @@ def _take(sample: _Members, member: tarfile.TarInfo) -> None:
             sample.label = member
 
 
-def _files_in(container: tarfile.TarFile, where: str, size: int) -> Iterator[tarfile.TarInfo]:
+def _files_in(stream: IO[bytes], where: str, size: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    """Yield the members that are files, and where each ends."""
     try:
-        while (member := container.next()) is not None:
-            container.members = []  # type: ignore[attr-defined]  # or it keeps every header in memory
-            if container.offset > size:
-                raise _damaged(where)
-            if member.isreg() and not member.issparse():
-                yield member
-            elif not member.isdir():
-                raise DataError(f"{where} must hold files only, got a link or device: {member.name!r}.")
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        with tarfile.open(fileobj=cast("IO[bytes]", _Headers(stream)), mode="r:") as container:
+            while (member := container.next()) is not None:
+                container.members = []  # type: ignore[attr-defined]  # or it keeps every header in memory
+                # A header may say a negative size, and lead back.
+                if member.size < 0 or not member.offset < container.offset <= size:
+                    raise _damaged(where)
+                if member.isreg() and not member.issparse():
+                    yield member, container.offset
+                elif not member.isdir():
+                    raise DataError(
+                        f"{where} must hold files only, got a link, a device or a file with holes: {member.name!r}."
+                    )
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise _damaged(where) from error
     # tarfile takes a damaged header for the end; the end is a block of zeros, or nothing.
-    assert container.fileobj is not None
-    container.fileobj.seek(container.offset)
-    if container.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+    stream.seek(container.offset)
+    if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
         raise _damaged(where)
 
 
-def _content(container: tarfile.TarFile, member: tarfile.TarInfo, most_bytes: int, where: str) -> bytes:
+def _content(stream: IO[bytes], member: tarfile.TarInfo, most_bytes: int, where: str) -> bytes:
     if member.size > most_bytes:
         raise DataError(f"{member.name!r} in {where} must have at most {most_bytes:,} bytes, got {member.size:,}.")
-    assert container.fileobj is not None
-    container.fileobj.seek(member.offset_data)
-    content: bytes = container.fileobj.read(member.size)
+    stream.seek(member.offset_data)
+    content = stream.read(member.size)
     if len(content) < member.size:
         raise _damaged(where)
     return content
@@ -191,10 +207,15 @@ def _complete(sample: _Members, where: str) -> tuple[tarfile.TarInfo, tarfile.Ta
     if sample.picture is None or sample.label is None:
         lacking = f"a picture ({_words(sorted(EXTENSIONS))})" if sample.picture is None else "a label"
         raise DataError(
-            f"Each sample of {where} must have a picture and a label ({_words(LABEL_ENDINGS)}); "
+            f"Each sample of {where} must have a picture and a label ({_words(LABEL_ENDINGS)}), one after the other; "
             f"{sample.key.removeprefix('/')!r} has not {lacking}."
         )
     return sample.picture, sample.label
+
+
+def _printable(name: str) -> str:
+    """Return a name without what could not be written to a terminal or a file."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def _words(endings: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -69,14 +69,15 @@ def pack(
         try:
             shards = []
             for number, split in enumerate(_SPLITS):
-                order = torch.randperm(len(getattr(images, split)), generator=keyed_generator(seed, number))
-                for shard in _write_split(getattr(images, split)[order], split, aside, shard_bytes):
+                pictures = getattr(images, split)
+                order = torch.randperm(len(pictures), generator=keyed_generator(seed, number)).tolist()
+                for shard in _write_split(pictures, order, split, aside, shard_bytes):
                     shards.append(shard)
                     if finished is not None:
                         finished(shard)
-            task, pictures = images.spec.task, images.spec.input
+            task, wanted = images.spec.task, images.spec.input
             index = ShardIndex(
-                name=images.name, class_names=task.class_names, labels=task.labels, input=pictures, shards=tuple(shards)
+                name=images.name, class_names=task.class_names, labels=task.labels, input=wanted, shards=tuple(shards)
             )
             files.write_text(aside / INDEX_FILE, index.to_json())
             aside.chmod(0o755)
@@ -88,24 +89,26 @@ def pack(
     return index
 
 
-def _write_split(split: Split, name: SplitName, folder: Path, shard_bytes: int) -> Iterator[Shard]:
-    """Write a split in its order, and yield its shards."""
+def _write_split(
+    split: Split, order: Sequence[int], name: SplitName, folder: Path, shard_bytes: int
+) -> Iterator[Shard]:
+    """Write a split in an order, and yield its shards."""
     next_picture = 0
     for number in range(len(split)):
         if next_picture == len(split):
             return
         path = folder / f"{name}-{number:06}.tar"
-        counted, next_picture = _write_shard(split, next_picture, path, shard_bytes)
+        counted, next_picture = _write_shard(split, order, next_picture, path, shard_bytes)
         yield _summed(path, name, counted, split.spec.task.classes)
 
 
-def _write_shard(split: Split, first: int, path: Path, shard_bytes: int) -> tuple[Counted, int]:
+def _write_shard(split: Split, order: Sequence[int], first: int, path: Path, shard_bytes: int) -> tuple[Counted, int]:
     """Write pictures from the one with number ``first`` on; return what was written and the number of the next."""
     counted, number = Counted(), first
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         while number < len(split):
-            picture, ending = _picture_file(split.origins[number])
-            label, label_ending, content = _label_file(split, number)
+            picture, ending = _picture_file(split.origins[order[number]])
+            label, label_ending, content = _label_file(split, order[number])
             size = sum(tarfile.BLOCKSIZE + _padded(len(part)) for part in (picture, content))
             if counted.blocks and tar.offset + size > shard_bytes:
                 break
