@@ -103,12 +103,12 @@ def test_training_that_could_not_be_tested_is_refused_unless_wanted(striate: Str
 
 
 def test_sets_that_are_not_files_are_not_audited_before_training(image_set: ImageSet) -> None:
-    assert audit_before_training(image_set, "arrays") is None
-    assert audit_before_training(load_data("digits"), "digits") is None
+    assert audit_before_training(image_set) is None
+    assert audit_before_training(load_data("digits")) is None
 
 
 def test_the_short_form_reads_pictures_of_every_mode(pictures: Path) -> None:
     Image.open(pictures / "train/car/00.jpg").convert("L").save(pictures / "train/car/grey.png")
-    result = audit_before_training(load_data(pictures), "pictures")
+    result = audit_before_training(load_data(pictures))
     assert result is not None
     assert all(one.severity != "error" for one in result.findings)

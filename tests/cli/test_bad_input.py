@@ -79,7 +79,7 @@ def test_pictures_that_cannot_be_used(
 
 
 def test_no_such_data(striate: Striate) -> None:
-    refused(striate("train", "nowhere/photos"), "No data set, folder or archive 'nowhere/photos'.")
+    refused(striate("train", "nowhere/photos"), "No data set, folder, archive or table 'nowhere/photos'.")
     refused(striate("train", "minst"), "'minst'. Did you mean 'mnist'? `striate datasets` lists")
 
 

@@ -63,14 +63,10 @@ def audit(
     return int(any(one.severity == "error" for one in result.findings))
 
 
-def audit_before_training(images: ImageSet, where: str) -> Audit | None:
-    """Print the worst of what a short audit of pictures from files finds; built-in sets and streams are left out.
+def audit_before_training(images: ImageSet) -> Audit | None:
+    """Return the short audit of pictures from files; None of built-in sets and streams, which are not looked at.
 
     The pictures of test are compared with the others: that chooses nothing, and training itself never sees them.
-
-    Args:
-        images: as loaded.
-        where: what the user called them.
 
     Raises:
         DataError: a test of what is learned from these pictures would mean nothing.
@@ -80,11 +76,19 @@ def audit_before_training(images: ImageSet, where: str) -> Audit | None:
     result = quick_audit(images)
     if result.meaningless:
         raise DataError(f"{result.meaningless} Remove the copies from it, or train in spite of them with --no-audit.")
+    return result
+
+
+def say_worst(result: Audit, where: str) -> None:
+    """Print the worst of what an audit found.
+
+    Args:
+        where: what the user called the pictures.
+    """
     serious = [one for one in result.findings if one.severity != "note"]
     print_findings(serious[:MOST_SAID])
     if len(serious) > MOST_SAID:
         say(f"… and {counted(len(serious) - MOST_SAID, 'finding')} more: striate audit {where}", json_wanted=True)
-    return result
 
 
 def keep_findings(result: Audit, folder: Path) -> None:
