@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -73,6 +76,41 @@ def test_of_two_that_extract_at_once_the_first_result_stands(tmp_path):
     (tmp_path / "target" / "mine").touch()
     extract(tmp_path / "archive", tmp_path / "target")
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["mine"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from striate.core import archives
+
+def killed(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+archives._too_large = killed
+archives.extract(Path("archive"), Path("target"), archives.ArchiveLimits(size_bytes=10))
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / "archive").write_bytes(zip_of(*FILES.items()))
+    assert subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".target.*"))) == 1
+    extract(tmp_path / "archive", tmp_path / "target")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "target"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("names", [("a/b", "a/b"), ("a", "a/b"), ("a/b", "a"), ("a", "a/"), ("a", ".")])
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_a_path_must_be_one_thing(tmp_path, names, make):
+    again = f"must hold each path once, as a file or as a folder, got '{names[1].rstrip('/')}"
+    refuse(tmp_path, make(*((name, b"") for name in names)), again)
+
+
+def test_names_must_be_text(tmp_path):
+    refuse(
+        tmp_path, tar_of(("a/caf\udce9.png", b"1")), r"must hold names in UTF-8, got 'a/caf\\udce9.png'. Pack it again"
+    )
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "a/../../out.txt", "/tmp/out.txt", ".."])

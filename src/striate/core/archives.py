@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
+import fcntl
 import gzip
 import io
 import lzma
+import os
+import shutil
 import stat
 import struct
 import tarfile
@@ -64,24 +68,44 @@ def extract(archive: Path, target: Path, limits: ArchiveLimits | None = None) ->
 
     Raises:
         DataError: not an archive, damaged, too large, or holding anything else: links, devices, absolute
-            paths, ``..``.
+            paths, ``..``, a path twice, a name that is not UTF-8.
         FileError: ``archive`` cannot be read or ``target`` not be written.
     """
     limits = limits or ArchiveLimits()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
-            folder = Path(aside, "content")
-            folder.mkdir()
-            _extract_members(archive, folder, limits)
+        with _turn_in(target.parent):
             if not target.is_dir():  # another process may have been faster
-                folder.rename(target)
+                _extract_aside(archive, target, limits)
     except _BROKEN as error:
         raise _damaged(archive) from error
     except OSError as error:
         raise FileError(f"Cannot extract {archive} to {target}: {error.strerror or error}.") from error
     except _UNSUPPORTED as error:
         raise DataError(f"Cannot read the archive {archive}: {error}.") from error
+
+
+@contextlib.contextmanager
+def _turn_in(folder: Path) -> Iterator[None]:
+    """Let one process after another extract into a folder; a kill ends its turn."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _extract_aside(archive: Path, target: Path, limits: ArchiveLimits) -> None:
+    prefix = f".{target.name}."
+    for left in target.parent.iterdir():
+        if left.name.startswith(prefix):  # by a process that was killed: nobody else has a turn
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as aside:
+        folder = Path(aside, "content")
+        folder.mkdir()
+        _extract_members(archive, folder, limits)
+        folder.rename(target)
 
 
 def _extract_members(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
@@ -92,11 +116,10 @@ def _extract_members(archive: Path, folder: Path, limits: ArchiveLimits) -> None
         if count > limits.members:
             raise DataError(f"{archive} must hold at most {limits.members:,} files and folders, got more.")
         destination = _destination(archive, member, folder, limits)
-        if member.content is None:
-            destination.mkdir(parents=True, exist_ok=True)
+        written = _created(archive, member, destination)
+        if member.content is None or written is None:
             continue
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with member.content as source, destination.open("xb") as written:
+        with member.content as source, written:
             while chunk := source.read(_CHUNK):
                 free_bytes -= len(chunk)
                 if free_bytes < 0:
@@ -104,10 +127,28 @@ def _extract_members(archive: Path, folder: Path, limits: ArchiveLimits) -> None
                 written.write(chunk)
 
 
+def _created(archive: Path, member: _Member, destination: Path) -> IO[bytes] | None:
+    """Make a member's folder, or open its file to be written."""
+    try:
+        if member.content is None:
+            destination.mkdir(parents=True, exist_ok=True)
+            return None
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        return destination.open("xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(
+            f"{archive} must hold each path once, as a file or as a folder, got {member.name!r} again."
+        ) from error
+
+
 def _destination(archive: Path, member: _Member, folder: Path, limits: ArchiveLimits) -> Path:
     """Return where a member goes, once its name and kind are known to be harmless."""
     if member.refused:
         raise DataError(f"{archive} must hold files and folders only, got {member.refused}: {member.name!r}.")
+    try:
+        member.name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{archive} must hold names in UTF-8, got {member.name!r}. Pack it again.") from None
     path = Path(member.name)
     destination = (folder / path).resolve()
     if path.is_absolute() or ".." in path.parts or not destination.is_relative_to(folder.resolve()):
