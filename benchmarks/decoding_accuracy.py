@@ -73,7 +73,7 @@ def one(root: Path, side: int, folder: str) -> dict[str, Any]:
             "right_as_decoded_only": comparison.broken,
             "mcnemar_p": comparison.p_value,
             "mean_absolute_difference_in_levels": levels.mean().item(),
-            "decoded_at": _scale(split.origins[0], images.spec.input),
+            "first_file_decoded_at": _scale(split.origins[0], images.spec.input),
         }
     return found
 
