@@ -187,6 +187,10 @@ def test_what_is_not_a_picture_is_named(tmp_path):
         DataError, match=r"notes\.jpg must be a picture \(JPEG, PNG, .*\); its content is something else"
     ):
         decode_picture(path, spec())
+    path.write_bytes(b"")
+    for empty in (path, b""):
+        with pytest.raises(DataError, match=r" is empty\. Copy it again or remove it\.$"):
+            decode_picture(empty, spec())
     with pytest.raises(DataError, match=r"Cannot read .*gone\.png: No such file or directory"):
         decode_picture(tmp_path / "gone.png", spec())
 

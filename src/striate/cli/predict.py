@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from striate.cli.output import Json, print_json, print_table, say
 from striate.core import files
 from striate.core.errors import DataError
-from striate.data.decode import EXTENSIONS
+from striate.data.decode import EXTENSIONS, UNREAD_EXTENSIONS
 from striate.prediction.predictor import Prediction, load_classifier
 
 
@@ -92,7 +92,8 @@ def _of_word(word: str) -> list[Path]:
     if path.is_file():
         return [path]
     inside = path.rglob("*") if path.is_dir() else map(Path, glob.glob(word, recursive=True))
-    found = sorted(one for one in inside if one.is_file() and one.suffix.lower() in EXTENSIONS and one.name[0] != ".")
+    endings = EXTENSIONS | UNREAD_EXTENSIONS
+    found = sorted(one for one in inside if one.is_file() and one.suffix.lower() in endings and one.name[0] != ".")
     if not found:
         what = "no picture in the folder" if path.is_dir() else "no such picture"
         raise DataError(

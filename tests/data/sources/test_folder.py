@@ -81,6 +81,17 @@ def test_hidden_and_other_files_are_left_out(tmp_path):
     assert torch.bincount(listing.labels["train"]).tolist() == [10, 11]
 
 
+def test_pictures_of_formats_that_are_not_read_are_refused_by_name(tmp_path):
+    make(tmp_path)
+    (tmp_path / "dog" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 100)
+    with pytest.raises(
+        DataError, match=r"1 of 21 pictures cannot be read(.|\n)*IMG_1\.HEIC is HEIC, which is not read"
+    ):
+        read(tmp_path)
+    images = read(tmp_path, skip_unreadable=True)
+    assert len(images.train) + len(images.val) + len(images.test) == 20
+
+
 def test_a_class_may_be_called_anything(tmp_path):
     names = ("train", "été", "a b", "..x", "'quoted\"", "日本", "new\nline", "cat")
     shown = tuple(sorted(name for name in names if not name.startswith(".")))

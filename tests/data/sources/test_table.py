@@ -70,6 +70,20 @@ def test_paths_may_be_absolute_or_lead_elsewhere(tmp_path):
     ]
 
 
+def test_backslashes_are_taken_for_slashes_where_such_a_file_is_there(tmp_path):
+    folder = tmp_path / "Müllers Garten"
+    folder.mkdir()
+    for name in NAMES[:4]:
+        (tmp_path / name).rename(folder / name)
+    (tmp_path / NAMES[4]).rename(tmp_path / "odd\\name.png")  # on Unix a name may have a backslash
+    paths = [f"Müllers Garten\\{name}" for name in NAMES[:4]] + ["odd\\name.png"] + list(NAMES[5:])
+    assert listing_of(tmp_path, *rows("path,label", paths, PETS)).files["train"] == [
+        *(str(folder / name) for name in NAMES[:4]),
+        str(tmp_path / "odd\\name.png"),
+        *(str(tmp_path / name) for name in NAMES[5:]),
+    ]
+
+
 @given(cells=st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)))
 def test_any_text_that_csv_writes_is_read_back(tmp_path_factory, cells):
     import csv
@@ -191,6 +205,7 @@ def test_a_frame_is_a_table_of_the_working_folder(tmp_path):
         (["image,file,label", "0.png,1.png,a"], r"must have one column for the path, got 'image', 'file'\. Call one"),
         (["path,label,labels", "0.png,a,b"], r"of one label or of several, got both 'label', 'labels'\. Remove one"),
         (["path", "0.png"], r"must have a column 'label', a column 'labels', or one of 0 and 1 .*, got 'path'"),
+        (["path,lable", "0.png,a"], r"must have a column 'label' .* in 'lable'\. Did you mean 'label'\?$"),
         (["path,width,dog", "0.png,640,1"], r"or only columns of 0 and 1 .* with '640' \(line 2\) in 'width'"),
         (["path,dog", "0.png,1"], r"0 and 1 for two classes at least, got one, 'dog'\. Call the column 'label'"),
         (["path,labels", "0.png,", "1.png,|"], r"must have labels, got a column that is empty"),
@@ -239,7 +254,9 @@ def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
 
 def test_what_is_not_text_or_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(
-        DataError, match=r"photos\.csv must be text in UTF-8, got invalid start byte in line 1\. Save it so"
+        DataError,
+        match=r"photos\.csv must be text in UTF-8, got invalid start byte in line 1\. Save it so, in Excel as"
+        r" 'CSV UTF-8'\.$",
     ):
         read_table(written(tmp_path, "path,label", encoding="utf-16"))
     with pytest.raises(

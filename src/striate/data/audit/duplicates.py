@@ -28,7 +28,7 @@ def duplicates(material: Material, *, quick: bool = False) -> list[Found]:
     """
     exact = list(_equal(material))
     known = {picture: number for number, copies in enumerate(exact) for picture in copies}
-    alike = find_alike(material.thumbnails, material.usable, sharp=material.sharp, quick=quick)
+    alike = find_alike(material.thumbnails, material.usable & ~material.blank, quick=quick)
     near = [
         (one, other) for one, other in alike.pairs.tolist() if known.get(one, -1) != known.get(other, -2)
     ]  # fmt: skip
@@ -58,9 +58,9 @@ def leaked(material: Material, copies: Iterable[Copies]) -> dict[int, set[int]]:
 def _equal(material: Material) -> Iterator[Copies]:
     """Yield the pictures of equal pixels, as thumbnails, which those of equal files are among."""
     by_pixels: dict[bytes, list[int]] = {}
+    pixels = material.thumbnails.flatten(1).numpy()
     for picture in np.flatnonzero(material.usable).tolist():
-        pixels = material.thumbnails[picture].contiguous().numpy().data
-        by_pixels.setdefault(hashlib.blake2b(pixels, digest_size=16).digest(), []).append(picture)
+        by_pixels.setdefault(hashlib.blake2b(pixels[picture], digest_size=16).digest(), []).append(picture)
     return (tuple(copies) for copies in by_pixels.values() if len(copies) > 1)
 
 
@@ -97,7 +97,7 @@ def _near_leaks(material: Material, copies: list[Copies]) -> Found | None:
         severity,
         _where(material, copies),
         f"LEAK: {words}, nearly unchanged: {_pairs_named(material, copies)}.",
-        "Look at them (--output page.html) and keep copies of one picture in one split.",
+        "Look at them (striate audit DATA --output page.html); remove one of each pair, or keep both in one split.",
         pictures=copies,
         numbers=numbers,
     )

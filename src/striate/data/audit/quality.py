@@ -9,7 +9,6 @@ import numpy as np
 
 from striate.data.audit.examine import Record
 from striate.data.audit.found import Found, counted, first_names, found
-from striate.data.audit.likeness import LEAST_CONTRAST, contrast
 from striate.data.audit.material import Material
 
 TINY = 32  # px of the shorter side under which there is little to see beside larger ones
@@ -91,8 +90,8 @@ def _rotated(material: Material, records: Sequence[Record], usable: Sequence[int
         material,
         [number for number in usable if records[number].orientation != 1],
         "rotated",
-        "are turned upright as their EXIF says",
-        "Nothing here; other programs may read them lying.",
+        "are turned upright as EXIF says",
+        "Nothing here; other programs may take them as they lie in the file.",
         remark=lambda number: f"EXIF orientation {records[number].orientation}",
     )
 
@@ -131,10 +130,9 @@ def _sizes(material: Material, records: Sequence[Record], usable: Sequence[int])
 
 
 def _blank(material: Material) -> list[Found]:
-    flat = material.usable & (contrast(material.thumbnails) < LEAST_CONTRAST)
     return _listed(
         material,
-        np.flatnonzero(flat).tolist(),
+        np.flatnonzero(material.blank).tolist(),
         "blank",
         "are of one brightness nearly everywhere",
         "Look at them: there is little to learn from.",

@@ -33,6 +33,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 )
+# Pictures too, though of formats that are not read: listed with the others, so that they are refused by name.
+UNREAD_EXTENSIONS = frozenset((".heic", ".heif", ".avif"))
 MOST_PIXELS = 89_000_000
 
 _GREY_MODES = frozenset(("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"))
@@ -244,6 +246,8 @@ def _unidentified(source: str | Path | bytes, name: str) -> str:
     else:
         with open(source, "rb") as file:
             start = file.read(_LONGEST_START)
+    if not start:
+        return f"{name} is empty. Copy it again or remove it."
     if start[4:8] == b"ftyp" and start[8:12] in _PHONE_FORMATS:
         kind = _PHONE_FORMATS[start[8:12]]
         return f"{name} is {kind}, which is not read; convert it to JPEG, as `magick FILE photo.jpg` does."

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from striate.core.errors import DataError, listed, suggest
-from striate.data.decode import EXTENSIONS
+from striate.data.decode import EXTENSIONS, UNREAD_EXTENSIONS
 from striate.data.sources.classes import check_classes
 from striate.data.sources.listing import Listing
 from striate.data.splits import SPLIT_NAMES
@@ -24,6 +24,8 @@ _LAYOUT = "ROOT/CLASS/* or ROOT/{train,val,test}/CLASS/*"
 
 def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing:
     """Find the picture files of a folder, by class and path; hidden ones and other endings are left out.
+
+    Pictures of formats that are not read are among them: who has them should hear of it.
 
     So are folders without pictures, with a notice.
 
@@ -86,7 +88,7 @@ def _are_splits(named: Sequence[Path]) -> bool:
 
     ``train`` alone may be a class (beside ``car`` and ``plane``): its pictures are then directly in it.
     """
-    train = [path for path in named if path.name.lower() == "train"]
+    train = [path for path in named if SPLIT_NAMES[path.name.lower()] == "train"]
     if not train or len(named) > 1:
         return bool(train)
     return bool(_folders_in(train[0])) and not _pictures_in(train[0], deep=False)
@@ -122,7 +124,7 @@ def _pictures_in(folder: Path, deep: bool = True) -> list[str]:
         paths = [
             os.path.join(parent, name)
             for name in names
-            if os.path.splitext(name)[1].lower() in EXTENSIONS and not _is_hidden(name)
+            if os.path.splitext(name)[1].lower() in EXTENSIONS | UNREAD_EXTENSIONS and not _is_hidden(name)
         ]
         # A pipe would wait for ever. A link to nothing stays, so that it is named and not silently missing.
         found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]

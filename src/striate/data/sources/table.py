@@ -97,7 +97,9 @@ def read_table(path: Path) -> Table:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path} must be text in UTF-8, got {error.reason} in line {line}. Save it so.") from error
+        raise DataError(
+            f"{path} must be text in UTF-8, got {error.reason} in line {line}. Save it so, in Excel as 'CSV UTF-8'."
+        ) from error
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from error
     delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
@@ -248,7 +250,7 @@ def _files(table: Table, column: str) -> list[str]:
     if urls := [row for row, cell in enumerate(cells) if re.match(r"[A-Za-z][\w+.-]+://", cell)]:
         raise DataError(f"{table.name} must name files, got addresses: {table.at(urls, cells)}. Download them first.")
     folder = os.path.abspath(table.folder)
-    files = [os.path.normpath(os.path.join(folder, cell)) for cell in cells]
+    files = [_file(folder, cell) for cell in cells]
     if absent := [row for row, file in enumerate(files) if not os.path.isfile(file)]:
         raise DataError(
             f"{table.name} must name files that exist, relative to {folder}; {len(absent):,} of {len(files):,} do not: "
@@ -262,6 +264,12 @@ def _files(table: Table, column: str) -> list[str]:
             "classes of a picture go into one cell of a column 'labels', with | between."
         )
     return files
+
+
+def _file(folder: str, cell: str) -> str:
+    """Return the path that a cell means; one with the backslashes of Windows is taken where such a file is there."""
+    file, turned = (os.path.normpath(os.path.join(folder, one)) for one in (cell, cell.replace("\\", "/")))
+    return turned if turned != file and not os.path.isfile(file) and os.path.isfile(turned) else file
 
 
 def _labels(table: Table, taken: dict[str, str], class_names: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
@@ -328,6 +336,7 @@ def _marked_labels(
             raise DataError(
                 f"{table.name} must have a column 'label' or 'labels', or only columns of 0 and 1 beside path, split "
                 f"and group, got {listed(list(table.columns))} with {table.at(wrong, cells)} in {column!r}."
+                f"{suggest(column, (*COLUMN_NAMES['label'], *COLUMN_NAMES['labels']))}"
             )
     if len(names) == 1:
         raise DataError(
