@@ -23,7 +23,6 @@ def material(
         None if groups is None else torch.tensor(groups),
         records,
         torch.zeros(count, 1, 8, 8, dtype=torch.uint8),
-        False,
     )
 
 

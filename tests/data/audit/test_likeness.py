@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from striate.data.audit.likeness import contrast, find_alike, hashes
+from striate.data.audit.likeness import LEAST_CONTRAST, STRUCTURE, _structure, contrast, find_alike, hashes
 from tests.data.audit.conftest import scene
 
 
@@ -30,21 +31,44 @@ def test_the_hash_is_of_the_signs_of_the_cosine_transform():
 def test_copies_are_found_and_others_are_not():
     pictures = torch.stack([thumbnail(seed) for seed in range(60)])
     brighter = (pictures[7].float() * 1.1 + 5).clamp(0, 255).to(torch.uint8)
-    alike = find_alike(torch.cat([pictures, brighter[None]]), np.ones(61, bool), sharp=True)
+    alike = find_alike(torch.cat([pictures, brighter[None]]), np.ones(61, bool))
     assert alike.pairs.tolist() == [[7, 60]]
     assert 0.98 <= alike.likeness[0] <= 1.0001
     assert not alike.crowded
 
 
-def test_pictures_without_contrast_are_never_alike():
+def test_contrast_is_the_deviation_of_all_values():
     noise = torch.randint(100, 103, (20, 1, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert (contrast(noise) < 3).all()
-    assert len(find_alike(noise, np.ones(20, bool), sharp=False).pairs) == 0
+    assert (contrast(noise) < LEAST_CONTRAST).all()
+    assert np.allclose(contrast(noise), noise.double().flatten(1).std(1, correction=0), atol=1e-4)
+
+
+def test_pictures_that_differ_in_one_place_only_are_not_copies():
+    """As two shirts with other prints on the same cloth."""
+    pictures = torch.stack([thumbnail(seed) for seed in range(60)])
+    printed = pictures[7].clone()
+    printed[:, 8:24, 8:24] = (0.8 * printed[:, 8:24, 8:24] + 0.2 * pictures[8][:, 8:24, 8:24]).to(torch.uint8)
+    printed[:, 12:20, 12:20] = printed[:, 12:20, 12:20].flip(1, 2)
+    both = torch.cat([pictures, printed[None]])
+    assert find_alike(both, np.ones(61, bool)).pairs.tolist() == []
+
+
+def test_the_structure_is_that_of_the_lowest_tenth_of_the_patches():
+    one, other = thumbnail(1), (0.9 * thumbnail(1).float() + 0.1 * thumbnail(2)).to(torch.uint8)
+    a, b = ((each - each.mean()) / each.std() for each in (one.numpy().astype(float), other.numpy().astype(float)))
+    similar = []
+    for top in range(0, 25, 4):
+        for left in range(0, 25, 4):
+            u, v = (each[:, top : top + 8, left : left + 8].flatten() for each in (a, b))
+            similar.append((2 * np.cov(u, v, bias=True)[0, 1] + 0.02) / (u.var() + v.var() + 0.02))
+    expected = np.quantile(similar, 0.1)
+    assert _structure(torch.stack([one, other]), np.array([[0, 1]]), 0)[0] == pytest.approx(expected, abs=1e-4)
+    assert STRUCTURE < expected < 1
 
 
 def test_unusable_pictures_are_never_alike():
     pictures = thumbnail(1).repeat(3, 1, 1, 1)
-    assert find_alike(pictures, np.array([True, False, True]), sharp=True).pairs.tolist() == [[0, 2]]
+    assert find_alike(pictures, np.array([True, False, True])).pairs.tolist() == [[0, 2]]
 
 
 def test_where_all_resemble_each_other_only_nearly_equal_ones_are_found():
@@ -52,10 +76,10 @@ def test_where_all_resemble_each_other_only_nearly_equal_ones_are_found():
     noise = 25 * torch.randn((80, 3, 32, 32), generator=generator)
     pictures = (thumbnail(5) + noise).clamp(0, 255).to(torch.uint8)
     pictures[79] = pictures[3]
-    alike = find_alike(pictures, np.ones(80, bool), sharp=False)
+    alike = find_alike(pictures, np.ones(80, bool))
     assert alike.crowded
     assert alike.pairs.tolist() == [[3, 79]]
 
 
 def test_there_may_be_no_pictures():
-    assert len(find_alike(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), np.zeros(0, bool), sharp=True).pairs) == 0
+    assert len(find_alike(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), np.zeros(0, bool)).pairs) == 0

@@ -4,6 +4,10 @@ The hash has one bit for the sign of each of the 64 lowest frequencies of the co
 mean left out. A picture that was compressed again, resized, made brighter or of more contrast changes few of them; one
 whose margins were cut changes many, so that each picture is also looked for as it would be with its margins cut.
 Mirrored copies are not looked for.
+
+What has a similar hash is compared in two ways. The colours as a whole must correlate, and the structural similarity
+(Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13, 2004) must be high nearly everywhere: two
+shirts on one cloth correlate as a whole, and differ where their prints are.
 """
 
 from __future__ import annotations
@@ -21,10 +25,9 @@ from striate.data.audit.neighbours import Codes, Pairs, candidates, neighbours
 from striate.data.luminance import luminance
 
 RADIUS = 8  # bits in which the hashes of two of the same may differ
-SHARP = 64  # px of the shorter side from which thumbnails are free of what compression and resizing leave
-LIKENESS = 0.98  # least correlation of the colours at 16×16 of such thumbnails
-LIKENESS_SMALL = 0.95  # of those of smaller pictures
+LIKENESS = 0.9  # least correlation of the colours at 16×16
 LIKENESS_IN_CROWD = 0.997  # where pictures resemble each other anyway
+STRUCTURE = 0.7  # least structural similarity in nine of ten places
 MARGINS = (0, 1, 2)  # px of 32 that are cut on each side: 0, 3 and 6 %
 QUICK_RADIUS = 3  # bits: four look-ups for each picture
 LEAST_CONTRAST = 3.0  # levels; the deviation of a picture under which its hash is noise
@@ -33,6 +36,9 @@ _RESEMBLING = 1  # others with a hash as near, per picture, from which pictures 
 
 _BITS, _QUARTERS = 64, 4
 _COMPARED = 16  # px
+_PATCH = 8  # px of 32, the side of what is compared on its own; patches overlap by half
+_ELSEWHERE = 0.1  # part of the patches that may differ: a date, a sign of whoever put it on the net
+_FLAT = 0.01  # of a picture's variance; a patch with less is not told by its structure
 _AT_ONCE = 4096
 
 
@@ -52,23 +58,22 @@ class Alike(NamedTuple):
     crowded: bool
 
 
-def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, sharp: bool, quick: bool = False) -> Alike:
+def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, quick: bool = False) -> Alike:
     """Find the pairs of pictures that show the same.
 
     Args:
         thumbnails: (N, C, h, w) uint8; of other than 32×32 they are resized.
-        usable: (N,) which are to be compared; those nearly without contrast never are.
-        sharp: whether most are made of pictures of at least `SHARP` px.
+        usable: (N,) which are to be compared: none that can hardly be told from one of a single colour.
         quick: look for hashes that differ in `QUICK_RADIUS` bits, and not for cut margins.
     """
-    chosen = np.flatnonzero(usable & (contrast(thumbnails) >= LEAST_CONTRAST))
+    chosen = np.flatnonzero(usable)
     codes = hashes(thumbnails, chosen)
     radius = QUICK_RADIUS if quick else RADIUS
     while radius > 0 and candidates(codes, codes, radius) > _BUDGET * len(chosen):
         radius = max(0, radius - 4)
     whole = _distinct(codes, codes, radius)
     crowded = len(whole) > 2 * _RESEMBLING * len(chosen)
-    least = LIKENESS_IN_CROWD if crowded else LIKENESS if sharp else LIKENESS_SMALL
+    least = LIKENESS_IN_CROWD if crowded else LIKENESS
     best: dict[tuple[int, int], float] = {}
     for margin in MARGINS[:1] if crowded or quick else MARGINS:
         near = (
@@ -78,6 +83,7 @@ def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, sharp: bool, qu
             pairs = chosen[near[start : start + _AT_ONCE]]
             likeness = _likeness(thumbnails, pairs, margin)
             same = likeness >= least
+            same[same] = _structure(thumbnails, pairs[same], margin) >= STRUCTURE
             for (one, other), value in zip(np.sort(pairs[same]).tolist(), likeness[same].tolist(), strict=True):
                 best[one, other] = max(best.get((one, other), 0.0), value)
     order = sorted(best)
@@ -107,8 +113,12 @@ def hashes(thumbnails: Tensor, chosen: NDArray[np.int64], margin: int = 0) -> Co
 
 def contrast(thumbnails: Tensor) -> NDArray[np.float32]:
     """Return (N,) the standard deviation of each picture's values, in levels."""
-    pieces = [thumbnails[start : start + _AT_ONCE].flatten(1).float() for start in range(0, len(thumbnails), _AT_ONCE)]
-    return np.concatenate([np.zeros(0, np.float32), *(piece.std(1, correction=0).numpy() for piece in pieces)])
+    deviations = [np.zeros(0, np.float32)]
+    for start in range(0, len(thumbnails), _AT_ONCE):
+        levels = thumbnails[start : start + _AT_ONCE].flatten(1).float()
+        levels -= levels.mean(1, keepdim=True)
+        deviations.append((levels.norm(dim=1) / levels.shape[1] ** 0.5).numpy())
+    return np.concatenate(deviations)
 
 
 def _distinct(codes: Codes, queries: Codes, radius: int) -> Pairs:
@@ -125,6 +135,35 @@ def _likeness(thumbnails: Tensor, pairs: Pairs, margin: int) -> NDArray[np.float
     one, other = (thumbnails[torch.from_numpy(np.ascontiguousarray(pairs[:, side]))] for side in (0, 1))
     product = _standardised(_cut(one, margin)) * _standardised(_cut(other, 0))
     return np.asarray(product.sum(1).numpy(), dtype=np.float32)
+
+
+def _structure(thumbnails: Tensor, pairs: Pairs, margin: int) -> NDArray[np.float32]:
+    """Return (P,) the structural similarity of the first of each pair, its margin cut, with the second.
+
+    That of the worst place but a tenth: 1 where the patches of both have the same pattern, strong or weak alike.
+    """
+    lowest = [np.zeros(0, np.float32)]
+    for start in range(0, len(pairs), _AT_ONCE):
+        block = np.ascontiguousarray(pairs[start : start + _AT_ONCE].T)
+        one, other = (
+            _unit_variance(_cut(thumbnails[torch.from_numpy(numbers)], cut))
+            for numbers, cut in zip(block, (margin, 0), strict=True)
+        )
+        covariance = _patches(one * other) - _patches(one) * _patches(other)
+        variances = (_patches(each.square()) - _patches(each).square() for each in (one, other))
+        similarity = (covariance + _FLAT) / (sum(variances, torch.zeros(())) / 2 + _FLAT)
+        lowest.append(similarity.flatten(1).quantile(_ELSEWHERE, dim=1).numpy())
+    return np.concatenate(lowest)
+
+
+def _unit_variance(pictures: Tensor) -> Tensor:
+    levels = pictures - pictures.mean((1, 2, 3), keepdim=True)
+    return levels / levels.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+def _patches(values: Tensor) -> Tensor:
+    """Return (P, 7, 7) the means over patches and channels of (P, C, 32, 32)."""
+    return F.avg_pool2d(values.mean(1), _PATCH, _PATCH // 2)
 
 
 def _standardised(pictures: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from striate.data.audit.examine import SIDE, Record, examine
-from striate.data.audit.likeness import SHARP
+from striate.data.audit.likeness import LEAST_CONTRAST, contrast
 from striate.data.balance import class_counts
 from striate.data.imageset import ImageSet
 from striate.data.sources.listing import Listing
@@ -38,7 +38,6 @@ class Material:
         groups: (N,) int64, or None where unknown.
         records: of N files; None where pictures are not files.
         thumbnails: (N, C, h, w) uint8, of at most 32×32.
-        sharp: whether most of the pictures are of at least 64 px.
     """
 
     names: Sequence[str]
@@ -49,7 +48,6 @@ class Material:
     groups: Tensor | None
     records: Sequence[Record] | None
     thumbnails: Tensor
-    sharp: bool
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
@@ -57,6 +55,11 @@ class Material:
         if self.records is None:
             return np.ones(len(self.names), dtype=bool)
         return np.array([not record.problem for record in self.records], dtype=bool)
+
+    @cached_property
+    def blank(self) -> NDArray[np.bool_]:
+        """(N,) whether each picture can be read and is of one brightness nearly everywhere."""
+        return np.asarray(self.usable & (contrast(self.thumbnails) < LEAST_CONTRAST))
 
     @cached_property
     def label(self) -> NDArray[np.int64]:
@@ -92,7 +95,6 @@ def of_listing(listing: Listing) -> Material:
         None if listing.groups is None else torch.cat([listing.groups[split] for split in splits]),
         records,
         thumbnails,
-        float(np.median([min(one.height, one.width) for one in records if not one.problem] or [0])) >= SHARP,
     )
 
 
@@ -109,7 +111,6 @@ def of_images(images: ImageSet) -> Material:
         torch.cat(groups) if len(groups) == len(splits) else None,
         None,
         torch.cat([thumbnails_of(split.images) for split in splits]),
-        min(images.spec.input.height, images.spec.input.width) >= SHARP,
     )
 
 
@@ -127,8 +128,10 @@ def thumbnails_of(images: Tensor) -> Tensor:
 
 def _short(files: Sequence[str]) -> list[str]:
     """Return names without the folder that all of them are in."""
-    folders = {os.path.dirname(file) for file in files}
-    if not all(map(os.path.isabs, folders)) and any(map(os.path.isabs, folders)):
+    split = [os.path.split(file) for file in files]
+    folders = {folder for folder, _ in split}
+    shared = os.path.commonpath(folders) if folders and len(set(map(os.path.isabs, folders))) == 1 else ""
+    if not shared:
         return list(files)
-    shared = os.path.commonpath(folders) if folders and all(folders) else ""
-    return [Path(os.path.relpath(file, shared)).as_posix() for file in files] if shared else list(files)
+    inner = {folder: Path(os.path.relpath(folder, shared), "_").as_posix()[:-1] for folder in folders}
+    return [inner[folder] + name for folder, name in split]
