@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 import striate as st
 from striate.networks import contract
+from striate.networks.saved import METADATA_KEY, read_tensors, write_tensors
 from striate.training.recipe import read_recipe
+from striate.training.run import CHECKPOINT_FILE
 from tests.conftest import make_image_set
 
 MODEL = "conv 8@3x3 pad 1 bn relu dropout 0.2 | maxpool 2 | fc 3"
@@ -141,6 +144,20 @@ def test_resuming_a_finished_run_changes_nothing(image_set: st.ImageSet, tmp_pat
     again = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False)
     assert same_weights(run.network, again.network)
     assert again.step == run.step
+
+
+@pytest.mark.parametrize("version", [1, 2, None, 4])
+def test_a_checkpoint_of_another_format_is_refused_in_a_sentence(
+    image_set: st.ImageSet, tmp_path: Path, version: int | None
+) -> None:
+    run = train(image_set, tmp_path / "run", observers=[StopAt(3)])  # no epoch has ended: nothing was chosen yet
+    path = run.folder / CHECKPOINT_FILE
+    metadata, tensors = read_tensors(path)
+    header = {**json.loads(metadata[METADATA_KEY]), "checkpoint_version": version}
+    write_tensors(path, tensors, json.dumps({name: value for name, value in header.items() if value is not None}))
+    message = r"checkpoint/state\.safetensors is not a checkpoint that this version of striate can read\."
+    with pytest.raises(st.FileError, match=message):
+        st.fit(st.build(MODEL, image_set.spec), image_set, resume=run.folder, progress=False)
 
 
 def test_resuming_with_other_pictures_or_another_network_is_refused(image_set: st.ImageSet, tmp_path: Path) -> None:

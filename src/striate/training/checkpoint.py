@@ -19,7 +19,8 @@ from striate.training.average import WeightAverage
 from striate.training.optim import Updater
 from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
 
-FORMAT_VERSION = 3  # 2: the score may be another than the accuracy; 3: the accuracy of several labels is of all
+# 2: the score may be another than the accuracy; 3: the accuracy of several labels is of all of them.
+FORMAT_VERSION: Literal[3] = 3
 
 
 class TrainedOn(BaseModel):
@@ -47,7 +48,7 @@ class CheckpointHeader(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    checkpoint_version: Literal[3] = FORMAT_VERSION
+    checkpoint_version: Literal[3]
     blueprint: Blueprint
     spec: Spec
     recipe: dict[str, Any]
@@ -72,6 +73,7 @@ def save(run: Run, updater: Updater, average: WeightAverage | None) -> Path:
     tensors, aliases = storable(state)
     best = run.best and BestSoFar(epoch=run.best.epoch, score=run.best.score, loss=run.best.loss)
     header = CheckpointHeader(
+        checkpoint_version=FORMAT_VERSION,
         blueprint=run.blueprint,
         spec=run.spec,
         recipe=run.recipe.model_dump(mode="json"),
