@@ -70,7 +70,8 @@ def train(
 
     JSON keys: run, network, val_accuracy (null where val was learned from too), test_accuracy, test_interval,
     train_seconds, epochs, parameters. Where a picture may have several labels also val_mean_average_precision and
-    test_mean_average_precision; both accuracies are then of pictures with all labels right.
+    test_mean_average_precision; both accuracies are then of pictures with all labels right. Where the recipe balances
+    the classes also val_balanced_accuracy, the mean recall of the classes, by which the weights were chosen.
 
     Args:
         data: A data set's name, a folder of pictures per class, a zip or tar of one, or a table, a .csv or .tsv with
@@ -243,6 +244,8 @@ def _report(run: Run, test: Split, json: bool) -> None:
         "epochs": len(run.history),
         "parameters": sum(parameter.numel() for parameter in run.network.parameters()),
     }
+    if run.val_balanced_accuracy is not None:
+        result["val_balanced_accuracy"] = run.val_balanced_accuracy
     if isinstance(score, MultiScore):
         result["val_mean_average_precision"] = run.val_mean_average_precision
         result["test_mean_average_precision"] = score.mean_average_precision
