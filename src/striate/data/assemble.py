@@ -18,6 +18,7 @@ from striate.data.memory import check_memory
 from striate.data.preprocess import resize_to_uint8, statistics
 from striate.data.splits import TEST_SHARE, Part, check_held_out, divide
 
+DEFAULT_SIDE = 96  # px of pictures of many sizes, where none is asked for
 # Resizing works in float, four bytes a value: pieces of this many values keep that to a quarter of a gigabyte.
 _VALUES_AT_ONCE = 1 << 26
 

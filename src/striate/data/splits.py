@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -17,8 +17,17 @@ from striate.data.stratify import hold_out
 VAL_SHARE = 0.10
 VAL_LIMIT = 5_000
 TEST_SHARE = 0.15
-# What people call the splits, in lower case.
-SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+# What people call them, in lower case.
+SPLIT_NAMES: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 
 # Each split is drawn from a stream of its own.
 _TEST_STREAM, _VAL_STREAM = 0, 1

@@ -7,20 +7,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.data.assemble import Labelled
 from striate.data.sources.classes import check_classes
-from striate.data.sources.labels import numbered_labels
+from striate.data.sources.labels import AnyArray, numbered_labels
+from striate.data.splits import SPLITS
 
-AnyArray: TypeAlias = NDArray[Any]
 # What people hand over: anything that np.asarray takes, a tensor included.
 Pair: TypeAlias = tuple[object, object]
 
-_SPLITS = ("train", "val", "test")
-_SPLITS_OF = {2: ("train", "test"), 3: _SPLITS}
+_SPLITS_OF = {2: ("train", "test"), 3: SPLITS}
 
 
 def read_arrays(
@@ -77,7 +75,7 @@ def split_by_name(data: Any, *, several: bool) -> dict[str, Any]:
         splits = dict(zip(_SPLITS_OF[len(data)], data, strict=True))
     else:
         splits = {"train": data}
-    if "train" not in splits or not set(splits) <= set(_SPLITS):
+    if "train" not in splits or not set(splits) <= set(SPLITS):
         raise DataError(f"Arrays by split must be named train, and val or test, got {', '.join(map(repr, splits))}.")
     return splits
 

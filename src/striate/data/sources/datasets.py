@@ -12,7 +12,7 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize
-from striate.data.assemble import Labelled, unmeasured
+from striate.data.assemble import DEFAULT_SIDE, Labelled, unmeasured
 from striate.data.cache.build import decoding_bar
 from striate.data.decode import pixels_of
 from striate.data.memory import check_memory
@@ -20,7 +20,7 @@ from striate.data.preprocess import resize_to_uint8
 from striate.data.sources.arrays import split_by_name
 from striate.data.sources.classes import check_classes
 from striate.data.sources.labels import numbered_labels
-from striate.data.sources.listing import DEFAULT_SIDE, default_size
+from striate.data.sources.listing import default_size
 
 _KIND = "(picture, label): a PIL image or uint8 pixels, and a number, a word or 0 and 1 for each class"
 
@@ -62,8 +62,8 @@ def read_datasets(
             A label is a number, a word, or a row of K zeros and ones where a picture may have several classes.
         class_names: in the order that the labels count in; else the attribute ``classes`` of train, where it has one,
             as torchvision's have; else the sorted labels of train.
-        size: (height, width) in pixels. None: that of the pictures of train and val where they share one of at most 96,
-            else 96×96, or the longest side where that is less.
+        size: (height, width) in pixels. None: the most height and the most width of the pictures of train and val where
+            all are of at most 96, else 96×96.
         channels: 1 or 3. None: 1 where every picture of train and val is grey, else 3.
         resize: where proportions differ.
         like: what a network takes, instead of size, channels and resize.

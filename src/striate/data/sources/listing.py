@@ -11,14 +11,11 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize
-from striate.data.assemble import enlarged, join_parts, unmeasured
+from striate.data.assemble import DEFAULT_SIDE, enlarged, join_parts, unmeasured
 from striate.data.cache.pictures import prepare_pictures
 from striate.data.decode import Header, read_header
 from striate.data.imageset import ImageSet, Origins, Split, fingerprint_of
-from striate.data.splits import Part, check_held_out, divide
-
-DEFAULT_SIDE = 96
-_SPLITS = ("train", "val", "test")
+from striate.data.splits import SPLITS, Part, check_held_out, divide
 
 
 @final
@@ -61,8 +58,8 @@ def read_listing(
     """Return listed pictures as an ImageSet, decoded once and memory-mapped from the cache.
 
     Args:
-        size: (height, width) in pixels. None: the size of the pictures where they share one of at most 96,
-            else 96×96, or the longest side where that is less. Those of test are not asked.
+        size: (height, width) in pixels. None: the most height and the most width of the pictures where all are of at
+            most 96, which is their size where they share one; else 96×96. Those of test are not asked.
         channels: 1 or 3. None: 1 where every picture of train and val is grey, else 3.
         stored_size: how many times as large the training pictures are kept besides, for crops; 1 for not at all.
         skip_unreadable: leave out pictures that cannot be read, with a warning, and do not refuse them.
@@ -76,7 +73,7 @@ def read_listing(
     chosen_with = listing.files_of(parts["train"]) + listing.files_of(parts["val"])
     wanted = like or _wanted(chosen_with, size, channels, resize)
     check_held_out(parts, listing.labels, listing.class_names, listing.groups, name)
-    files = {split: listing.files_of(parts[split]) for split in _SPLITS}
+    files: dict[str, list[str]] = {split: listing.files_of(parts[split]) for split in SPLITS}
     pictures = prepare_pictures(name, files, wanted, enlarged(wanted, stored_size), skip_unreadable=skip_unreadable)
     parts = {split: Part(part.source, part.index[pictures.kept[split]]) for split, part in parts.items()}
 
@@ -125,7 +122,6 @@ def _decisive_headers(files: Sequence[str], for_size: bool, for_channels: bool) 
 
 def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the (height, width) for pictures of these sizes, where none was asked for: see ``read_listing``."""
-    longest = max(map(max, sizes), default=DEFAULT_SIDE)
-    if len(set(sizes)) == 1 and longest <= DEFAULT_SIDE:
-        return sizes[0]
-    return (min(longest, DEFAULT_SIDE),) * 2
+    height, width = map(max, zip(*sizes or [(DEFAULT_SIDE,) * 2], strict=True))
+    # A square of the longest side would cut the halves off small pictures that are all wide, such as pairs of digits.
+    return (height, width) if max(height, width) <= DEFAULT_SIDE else (DEFAULT_SIDE,) * 2

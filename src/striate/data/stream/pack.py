@@ -21,13 +21,13 @@ from striate.core.errors import DataError, FileError
 from striate.data.decode import EXTENSIONS
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator
-from striate.data.stream.index import INDEX_FILE, Block, Shard, ShardIndex, SplitName
+from striate.data.splits import SPLITS, SplitName
+from striate.data.stream.index import INDEX_FILE, Block, Shard, ShardIndex
 from striate.data.stream.members import MOST_PICTURE_BYTES
 from striate.data.stream.scan import Counted
 
 SHARD_BYTES = 500_000_000
 LEAST_SHARD_BYTES = 10_000
-_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 _KEY_DIGITS = 9  # of a sample's key: its place in the split
 
 
@@ -68,7 +68,7 @@ def pack(
         aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
         try:
             shards = []
-            for number, split in enumerate(_SPLITS):
+            for number, split in enumerate(SPLITS):
                 pictures = getattr(images, split)
                 order = torch.randperm(len(pictures), generator=keyed_generator(seed, number)).tolist()
                 for shard in _write_split(pictures, order, split, aside, shard_bytes):
