@@ -42,6 +42,15 @@ def test_the_json_object_has_its_documented_keys(striate: Striate, picture_folde
     assert all(Path(row["picture"]).is_file() for row in rows)
 
 
+def test_the_json_object_says_the_balanced_accuracy_where_classes_are_balanced(
+    striate: Striate, picture_folder: Path
+) -> None:
+    done = striate("train", picture_folder, *QUICK, "--sampling", "balanced", "--json", "--output", "out")
+    with open("out/metrics.csv", encoding="utf-8") as opened:
+        measured = [float(row["val_balanced_accuracy"]) for row in csv.DictReader(opened)]
+    assert done.json["val_balanced_accuracy"] == max(measured)
+
+
 def test_words_for_people_say_the_plan_the_result_and_what_next(striate: Striate, picture_folder: Path) -> None:
     done = striate("train", picture_folder, *QUICK)
     assert done.status == 0

@@ -145,6 +145,10 @@ def curves(material: Material) -> Sequence[Content]:
         (_plane(history, "Loss", "loss, nats", "loss", "val_loss"), "The loss after each epoch."),
         (_plane(history, "Accuracy", "part answered rightly", "accuracy", "val_accuracy"), "The accuracy, likewise."),
         (
+            _plane(history, "Balanced accuracy", "mean recall of the classes", "val_balanced_accuracy"),
+            "The balanced accuracy on val, by which the weights are chosen.",
+        ),
+        (
             _plane(history, "Mean average precision", "mAP on val", "val_mean_average_precision"),
             "The mAP, by which the weights are chosen.",
         ),
