@@ -10,10 +10,10 @@ from pathlib import Path
 from striate.cli.output import Json, print_findings, print_json, say
 from striate.core import files
 from striate.core.errors import DataError
-from striate.data.audit import Audit, quick_audit
 from striate.data.audit import audit as audit_of
 from striate.data.audit.found import counted
 from striate.data.audit.page import audit_page
+from striate.data.audit.remembered import Short, short_audit
 from striate.data.imageset import ImageSet, Split
 from striate.data.sources.builtin import BUILTIN
 from striate.data.stream.shards import is_shards
@@ -63,7 +63,7 @@ def audit(
     return int(any(one.severity == "error" for one in result.findings))
 
 
-def audit_before_training(images: ImageSet) -> Audit | None:
+def audit_before_training(images: ImageSet) -> Short | None:
     """Return the short audit of pictures from files; None of built-in sets and streams, which are not looked at.
 
     The pictures of test are compared with the others: that chooses nothing, and training itself never sees them.
@@ -73,13 +73,13 @@ def audit_before_training(images: ImageSet) -> Audit | None:
     """
     if images.source is None or images.source.get("data") in BUILTIN or not isinstance(images.learned, Split):
         return None
-    result = quick_audit(images)
+    result = short_audit(images)
     if result.meaningless:
         raise DataError(f"{result.meaningless} Remove the copies from it, or train in spite of them with --no-audit.")
     return result
 
 
-def say_worst(result: Audit, where: str) -> None:
+def say_worst(result: Short, where: str) -> None:
     """Print the worst of what an audit found.
 
     Args:
@@ -91,7 +91,7 @@ def say_worst(result: Audit, where: str) -> None:
         say(f"… and {counted(len(serious) - MOST_SAID, 'finding')} more: striate audit {where}", json_wanted=True)
 
 
-def keep_findings(result: Audit, folder: Path) -> None:
+def keep_findings(result: Short, folder: Path) -> None:
     """Write the findings into the folder of a run, where its report reads them."""
     findings = {"findings": [asdict(one) for one in result.findings]}
     files.write_text(folder / AUDIT_FILE, json_format.dumps(findings, ensure_ascii=False, indent=1))

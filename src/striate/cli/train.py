@@ -20,7 +20,7 @@ from striate.cli.output import Json, print_json, print_warnings, say
 from striate.core import files, machine
 from striate.core.errors import FileError, NetworkError, RecipeError
 from striate.core.spec import InputSpec
-from striate.data.audit import Audit
+from striate.data.audit.remembered import Short
 from striate.data.augment.preview import EPOCHS, preview
 from striate.data.balance import balancing_shares
 from striate.data.imageset import ImageSet, Split
@@ -181,7 +181,7 @@ def _published(model: str | None, size: int | None, channels: int | None) -> tup
 class SayFirst(Observer):
     """Prints the plan when training begins, after the worst of an audit: all that could be refused has been by then."""
 
-    def __init__(self, plan: str, audited: Audit | None, data: str, json_wanted: bool) -> None:
+    def __init__(self, plan: str, audited: Short | None, data: str, json_wanted: bool) -> None:
         self._plan, self._audited, self._data, self._json_wanted = plan, audited, data, json_wanted
 
     def on_train_begin(self, run: Run) -> None:

@@ -1,0 +1,76 @@
+"""The short form of an audit, remembered: the same files with the same labels are not looked at twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from striate.core import files
+from striate.core.errors import FileError
+from striate.core.finding import Finding
+from striate.data.audit import quick_audit
+from striate.data.imageset import ImageSet
+
+_RULES = 1  # raised whenever the same pictures may lead to other findings
+_KEPT = 100  # sets; each takes a few kB
+
+
+@final
+class Short(BaseModel):
+    """What the short form found: its findings, and why a test of these pictures would mean nothing, empty if not so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    findings: tuple[Finding, ...]
+    meaningless: str
+
+
+def short_audit(images: ImageSet) -> Short:
+    """Return the short form of an audit of pictures from files; from the cache folder where it is known already."""
+    try:
+        file = files.cache_folder() / "audits" / f"{_key(images)}.json"
+    except (FileError, OSError):  # nothing can be kept, or the pictures are no files
+        return _looked_at(images)
+    with contextlib.suppress(OSError, ValidationError):
+        return Short.model_validate_json(file.read_bytes())
+    result = _looked_at(images)
+    with contextlib.suppress(FileError, OSError):
+        _keep(file, result)
+    return result
+
+
+def _looked_at(images: ImageSet) -> Short:
+    result = quick_audit(images)
+    return Short(findings=result.findings, meaningless=result.meaningless)
+
+
+def _key(images: ImageSet) -> str:
+    """Return a digest of the files as they are now, of what is said about them, and of what becomes of them.
+
+    Raises:
+        OSError: a picture is no file.
+    """
+    digest = hashlib.sha256(repr((_RULES, images.spec.input, images.spec.task)).encode())
+    for split in (images.train, images.val, images.test):
+        digest.update(f"\0{len(split)}".encode())
+        for told in (split.labels, split.groups):
+            if told is not None:
+                digest.update(told.contiguous().numpy().data)
+        for path in split.origins:
+            now = os.stat(path)
+            digest.update(f"\0{os.path.abspath(path)}\0{now.st_size} {now.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _keep(file: Path, result: Short) -> None:
+    """Write down what was found, and forget the oldest."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(file, result.model_dump_json())
+    kept = sorted(file.parent.glob("*.json"), key=lambda one: one.stat().st_mtime)
+    for old in kept[:-_KEPT]:
+        old.unlink(missing_ok=True)
