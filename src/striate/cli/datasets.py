@@ -64,7 +64,7 @@ def _list_cache(json: bool) -> int:
         print_json({"cached": [vars(one) for one in found]})
         return 0
     rows = [
-        [one.name or "(not whole)", f"{one.pictures:,}" if one.pictures else "", machine.in_words(one.size_bytes),
+        [one.name, f"{one.pictures:,}" if one.pictures else "not whole", machine.in_words(one.size_bytes),
          time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used_at)), one.key]
         for one in found
     ]  # fmt: skip
@@ -102,6 +102,7 @@ def pack(
     size: int | None = None,
     channels: int | None = None,
     group_by: str | None = None,
+    skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 0,
     json: Json = False,
 ) -> int:
@@ -120,10 +121,11 @@ def pack(
         size: Height and width in pixels that the index proposes.
         channels: 1 for grey, 3 for RGB, that the index proposes.
         group_by: A regular expression that finds in each path what the picture belongs to; one group is never divided.
+        skip_unreadable: Leave out picture files that cannot be read, and say which.
         seed: Of the order, and of what is held out.
     """
     most_bytes = _bytes_of(shard_size)
-    images = load_data(data, size=size, channels=channels, seed=seed, group_by=group_by)
+    images = load_data(data, size=size, channels=channels, seed=seed, group_by=group_by, skip_unreadable=skip_unreadable)
     output = output or Path(f"{images.name}-shards")
 
     def tell(shard: Shard) -> None:

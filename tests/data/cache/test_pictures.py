@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -282,6 +284,41 @@ def test_the_fingerprint_is_made_once_for_the_same_labels(files):
     assert prepared.fingerprint({**labels, "val": torch.zeros(5, dtype=torch.int64)}, ("a", "b"), make) == "made 3"
 
 
+def test_a_cache_that_may_only_be_read_is_used(files, decoded, monkeypatch):
+    entry = prepare_pictures("toy", files, SPEC).entry
+    assert entry is not None
+    os.utime(entry.pictures_file)  # which the record would be told of
+    decoded.clear()
+    opened = os.open
+
+    def only_read(path, flags, *options, **named):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, flags, *options, **named)
+
+    monkeypatch.setattr(os, "open", only_read)
+    prepared = prepare_pictures("toy", files, SPEC)
+    assert_right(prepared, files)
+    assert prepared.entry is not None
+    assert prepared.fingerprint({"train": torch.zeros(23)}, ("a", "b"), lambda: "made") == "made"
+    assert decoded == []
+
+
+def test_a_cache_that_is_removed_while_it_is_made_is_an_error_that_says_so(files, monkeypatch):
+    write_block = pictures.write_block
+
+    def removed(store, block):
+        shutil.rmtree(pictures.pictures_folder())
+        monkeypatch.setattr(pictures, "write_block", write_block)
+
+    monkeypatch.setattr(pictures, "write_block", removed)
+    with pytest.raises(
+        FileError, match=r"^The pictures of toy were removed from .* while they were decoded. Start again"
+    ):
+        prepare_pictures("toy", files, SPEC)
+    assert_right(prepare_pictures("toy", files, SPEC), files)
+
+
 # One process that forks the others once everything is imported, which takes them seconds each.
 PREPARE = """
 import os, random, resource, signal, sys, time
@@ -332,7 +369,7 @@ journals = lambda: list(Path(os.environ["STRIATE_CACHE"]).glob("pictures/*/journ
 for attempt in range(8):
     child = start()
     time.sleep(draw.uniform(0, 0.1))
-    while attempt == 7 and not journals():
+    while attempt == 7 and not journals() and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         time.sleep(0.001)
     os.kill(child, signal.SIGKILL)
     print(status_of(child))
@@ -389,7 +426,7 @@ def test_an_interrupted_build_is_gone_on_with(files, monkeypatch, decoded):
     with pytest.raises(KeyboardInterrupt):
         prepare_pictures("toy", files, SPEC)
     monkeypatch.setattr(pictures, "write_block", write_block)
-    assert [(one.name, one.pictures) for one in cached_sets()] == [("", 0)]
+    assert [(one.name, one.pictures) for one in cached_sets()] == [("toy", 0)]
     decoded.clear()
     assert_right(prepare_pictures("toy", files, SPEC), files)
     assert sorted(decoded) == sorted(flat(files)[12:])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import striate as st
+from striate.data.cache.entry import Entry
 from striate.data.cache.limit import cached_sets, pictures_folder
 from striate.data.stream import whole as module
 
@@ -74,9 +75,19 @@ def test_nothing_is_left_of_a_shard_that_cannot_be_read(shards: Path) -> None:
     path = shards / "val-000000.tar"
     content = path.read_bytes()
     path.unlink()
-    before = set(pictures_folder().iterdir())
+    before = {one.key for one in cached_sets()}
     with pytest.raises(st.FileError, match=r"Cannot read .*val-000000\.tar"):
         st.load_data(shards)
-    assert set(pictures_folder().iterdir()) == before
+    assert {one.key for one in cached_sets()} == before
     path.write_bytes(content)
     assert len(st.load_data(shards).val) > 0
+
+
+def test_a_cache_that_nobody_else_may_read_is_done_without(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = st.load_data(shards).val
+
+    def refused(*arguments: object, **named: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Entry, "locked", refused)
+    assert same(kept, st.load_data(shards).val)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from striate.core import files
+from striate.core.errors import FileError
 from striate.core.spec import InputSpec
 from striate.data.cache.build import Block
 from striate.data.cache.layout import FileStore, Layout
@@ -51,7 +52,6 @@ class Record(BaseModel):
     """What is known of a whole entry.
 
     Args:
-        name: of the data set.
         pictures: how many there are.
         modified_ns: when the file of pictures was last written to; another time means that somebody else did.
         unreadable: why a picture was left out, by its number.
@@ -61,7 +61,6 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
     pictures: int
     modified_ns: int
     unreadable: dict[int, str]
@@ -109,6 +108,7 @@ class Entry:
         self.pictures_file = folder / "pictures"
         self._journal_file = folder / "journal"
         self._record_file = folder / "record.json"
+        self._name_file = folder / "name"
 
     @contextlib.contextmanager
     def locked(self, *, alone: bool, wait: bool = True) -> Iterator[int]:
@@ -128,7 +128,9 @@ class Entry:
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                descriptor = os.open(self.pictures_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                # Who only reads them needs no permission to write: a cache may be somebody else's.
+                access = os.O_RDWR if kind == fcntl.LOCK_EX else os.O_RDONLY
+                descriptor = os.open(self.pictures_file, access | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:
                 continue  # somebody removed the folder in between
             try:
@@ -162,8 +164,13 @@ class Entry:
             return None
 
     def write_record(self, record: Record) -> None:
-        """Write down that the entry is whole, or what else became known of it."""
+        """Write down that the entry is whole."""
         files.write_text(self._record_file, record.model_dump_json())
+
+    def remember(self, record: Record) -> None:
+        """Write down what else became known of a whole entry, where that is possible."""
+        with contextlib.suppress(FileError):
+            self.write_record(record)
 
     def whole(self, descriptor: int, layout: Layout) -> Record | None:
         """Return the record where the pictures are what was written; None where they are not or not yet.
@@ -177,16 +184,17 @@ class Entry:
             if len(self.intact(FileStore(descriptor), layout)) < len(layout.blocks()):
                 return None
             record = record.model_copy(update={"modified_ns": now.st_mtime_ns})
-            self.write_record(record)
+            self.remember(record)
         return record
 
-    def begin(self, descriptor: int, layout: Layout) -> None:
-        """Make room for all pictures. The entry is not whole until its next record.
+    def begin(self, name: str, descriptor: int, layout: Layout) -> None:
+        """Make room for all pictures of a data set. The entry is not whole until its next record.
 
         Raises:
             OSError: the disk has no room.
         """
         self._record_file.unlink(missing_ok=True)
+        self._name_file.write_text(name, encoding="utf-8")
         if os.fstat(descriptor).st_size > layout.size:
             os.ftruncate(descriptor, layout.size)
         os.posix_fallocate(descriptor, 0, layout.size)
@@ -226,6 +234,12 @@ class Entry:
                     first, checksum, unreadable = json.loads(line)
                     noted[first] = Note(first, checksum, {int(key): reason for key, reason in unreadable.items()})
         return noted
+
+    def name(self) -> str:
+        """Return the name of the data set; empty where not even its first picture was decoded."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._name_file.read_text(encoding="utf-8")
+        return ""
 
     def used_at(self) -> float:
         """Return when the entry was last used, in seconds since 1970."""

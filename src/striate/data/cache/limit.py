@@ -27,8 +27,8 @@ class CachedSet:
 
     Args:
         key: what it is called in the cache.
-        name: of the data set; empty where its pictures are not all decoded yet.
-        pictures: how many there are, 0 where that is not known yet.
+        name: of the data set; empty where not one of its pictures is decoded yet.
+        pictures: how many there are, 0 where they are not all decoded yet.
         size_bytes: on disk.
         used_at: when it was last used, in seconds since 1970.
     """
@@ -113,5 +113,4 @@ def _entries() -> list[Entry]:
 
 def _described(entry: Entry) -> CachedSet:
     record = entry.record()
-    name, pictures = (record.name, record.pictures) if record else ("", 0)
-    return CachedSet(entry.folder.name, name, pictures, entry.size(), entry.used_at())
+    return CachedSet(entry.folder.name, entry.name(), record.pictures if record else 0, entry.size(), entry.used_at())

@@ -66,7 +66,7 @@ class Pictures:
         key = digest.hexdigest()[:16]
         if key not in record.fingerprints:
             record = record.model_copy(update={"fingerprints": {**record.fingerprints, key: make()}})
-            self.entry.write_record(record)
+            self.entry.remember(record)
         return record.fingerprints[key]
 
 
@@ -131,13 +131,17 @@ def _built(
     """Decode what is not in the entry yet, and write the record of the whole."""
     store = FileStore(descriptor)
     try:
-        entry.begin(descriptor, layout)
+        entry.begin(name, descriptor, layout)
         unreadable = _decode_missing(name, entry, store, paths, layout)
         if not skip_unreadable:
             _check_readable(unreadable, len(paths), skip=False)
         changed = close_over(store, layout, unreadable)
         store.sync()
         entry.note_changed(store, layout, changed)
+    except FileNotFoundError as error:
+        raise FileError(
+            f"The pictures of {name} were removed from {entry.folder.parent} while they were decoded. Start again."
+        ) from error
     except OSError as error:
         entry.remove_alone()
         raise FileError(
@@ -146,7 +150,6 @@ def _built(
         ) from error
     mean, std = _statistics(store, layout, unreadable)
     record = Record(
-        name=name,
         pictures=len(paths) - len(unreadable),
         modified_ns=store.modified_ns(),
         unreadable=unreadable,

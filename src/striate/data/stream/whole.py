@@ -41,6 +41,14 @@ def read_whole(place: Place, blocks: Sequence[PlacedBlock], spec: Spec, name: st
     entry = _entry(place, blocks, spec, layout)
     if entry is None:
         return read_split(place, blocks, spec)
+    try:
+        return _kept(entry, layout, place, blocks, spec, name)
+    except OSError:  # the entry is somebody else's, who lets nobody read it
+        return read_split(place, blocks, spec)
+
+
+def _kept(entry: Entry, layout: Layout, place: Place, blocks: Sequence[PlacedBlock], spec: Spec, name: str) -> Split:
+    """Return the pictures from the cache, having decoded them into it where they are not there."""
     while True:
         with entry.locked(alone=False) as descriptor:  # waits for whoever is decoding them now
             if _is_whole(entry, descriptor, layout):
@@ -99,7 +107,7 @@ def _fill(
     labels: list[object] = []
     origins: list[str] = []
     try:
-        entry.begin(descriptor, layout)
+        entry.begin(name, descriptor, layout)
         while piece := list(itertools.islice(samples, _PICTURES_AT_ONCE)):
             rows = np.empty((len(piece), *spec.input.shape), dtype=np.uint8)
             decode_samples(piece, spec.input, rows, place)
@@ -116,7 +124,6 @@ def _fill(
     unmeasured = (0.0,) * spec.input.channels
     entry.write_record(
         Record(
-            name=name,
             pictures=len(origins),
             modified_ns=store.modified_ns(),
             unreadable={},
