@@ -52,7 +52,7 @@ def test_class_folders_become_splits_held_out_by_class(tmp_path):
 @pytest.mark.parametrize("wrapping", ["", "inside", "two/deep"])
 def test_split_folders_are_taken_as_they_are(tmp_path, validation, wrapping):
     root = tmp_path / wrapping
-    for split, count in (("train", 5), (validation, 2), ("test", 3)):
+    for split, count in (("training" if validation == "validation" else "train", 5), (validation, 2), ("test", 3)):
         make(root / split, count=count)
     images = read(tmp_path)
     assert [len(split) for split in (images.train, images.val, images.test)] == [10, 4, 6]
@@ -104,7 +104,9 @@ def test_a_class_may_be_called_anything(tmp_path):
         ([(20, 12)], (12, 20)),
         ([(96, 96)], (96, 96)),
         ([(97, 97)], (96, 96)),
-        ([(20, 12), (30, 10)], (30, 30)),
+        ([(20, 12), (30, 10)], (12, 30)),
+        ([(16, 8), (17, 8)], (8, 17)),  # wide pictures stay wide: a square would cut half of each off
+        ([(97, 8), (96, 8)], (96, 96)),
         ([(20, 12), (400, 300)], (96, 96)),
     ],
 )
@@ -325,3 +327,28 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(DataError, match=r"Cannot read the folder .*dog: Permission denied. Check its permissions"):
         read(tmp_path)
+
+
+def test_how_many_files_are_left_out_is_said_with_their_endings(tmp_path, caplog):
+    make(tmp_path)
+    for name in ("a.txt", "b.TXT", "c.jp2", "README", ".hidden.raw"):
+        (tmp_path / "cat" / name).touch()
+    with caplog.at_level(logging.WARNING):
+        list_folder(tmp_path)
+    assert caplog.messages == [f"4 files in {tmp_path} are left out by their endings: 2 .txt, 1 .jp2, 1 without one."]
+
+
+def test_linked_folders_inside_a_class_are_not_entered_and_linked_pictures_count(tmp_path):
+    make(tmp_path, count=4)
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
+    (tmp_path / "dog" / "more.png").symlink_to(tmp_path / "cat" / "0.png")
+    assert torch.bincount(list_folder(tmp_path).labels["train"]).tolist() == [4, 5]
+
+
+def test_a_class_that_has_no_readable_picture_left_is_refused(tmp_path):
+    make(tmp_path, count=6)
+    for number in range(6):
+        (tmp_path / "cat" / f"{number}.png").write_text("text")
+    sentence = r"Each class of toy must have a picture to train on that can be read, and 'cat' has none. Copy"
+    with pytest.raises(DataError, match=sentence):
+        read(tmp_path, skip_unreadable=True)

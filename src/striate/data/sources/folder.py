@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,7 @@ from striate.data.sources.listing import Listing
 from striate.data.splits import SPLIT_NAMES
 
 _LOGGER = logging.getLogger(__name__)
+_MOST_LISTED = 5
 _LAYOUT = "ROOT/CLASS/* or ROOT/{train,val,test}/CLASS/*"
 
 
@@ -35,7 +37,11 @@ def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing
     """
     root = _unwrapped(root)
     splits = _split_folders(root)
-    found = {split: {one.name: _pictures_in(one) for one in _folders_in(path)} for split, path in splits.items()}
+    left_out: Counter[str] = Counter()
+    found = {
+        split: {one.name: _pictures_in(one, left_out=left_out) for one in _folders_in(path)}
+        for split, path in splits.items()
+    }
     filled = {split: sorted(name for name, files in by_class.items() if files) for split, by_class in found.items()}
     if not found["train"]:
         raise DataError(_no_classes(splits["train"]))
@@ -52,6 +58,7 @@ def list_folder(root: Path, class_names: Sequence[str] | None = None) -> Listing
     check_classes(labels["train"], names, str(splits["train"]), empty)
     if empty:
         _LOGGER.warning("No pictures are in %s of %s: left out.", listed(empty), splits["train"])
+    _tell_left_out(left_out, root)
     return Listing(files, labels, names)
 
 
@@ -116,21 +123,48 @@ def _folders_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _pictures_in(folder: Path, deep: bool = True) -> list[str]:
-    """Return the visible files with a picture's ending, those of folders inside included, sorted."""
-    found: list[str] = []
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if deep and not _is_hidden(name)]
-        paths = [
-            os.path.join(parent, name)
-            for name in names
-            if os.path.splitext(name)[1].lower() in EXTENSIONS | UNREAD_EXTENSIONS and not _is_hidden(name)
-        ]
-        # A pipe would wait for ever. A link to nothing stays, so that it is named and not silently missing.
-        found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
+def _pictures_in(folder: Path, deep: bool = True, left_out: Counter[str] | None = None) -> list[str]:
+    """Return the visible files with a picture's ending, those of folders inside included, sorted.
+
+    Args:
+        left_out: counts the other endings, where there are pictures.
+    """
+    found, others = [], []
+    for path in _files_in(folder, deep):
+        ending = os.path.splitext(path)[1].lower()
+        if ending in EXTENSIONS or ending in UNREAD_EXTENSIONS:
+            found.append(path)
+        else:
+            others.append(ending)
+    if found and left_out is not None:
+        left_out.update(others)
     for path in found:
         check_name(path)
     return sorted(found)
+
+
+def _files_in(folder: Path, deep: bool) -> Iterator[str]:
+    """Give the visible files of a folder, and of those inside it; the system tells their kind with their names."""
+    pending = [str(folder)]
+    while pending:
+        with _readable(folder), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if _is_hidden(entry.name):
+                    continue
+                if entry.is_dir():
+                    pending += [entry.path] if deep and not entry.is_symlink() else []
+                # A pipe would wait for ever. A link to nothing stays, so that it is named and not silently missing.
+                elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
+                    yield entry.path
+
+
+def _tell_left_out(left_out: Counter[str], root: Path) -> None:
+    if left_out:
+        told = ", ".join(f"{count:,} {ending or 'without one'}" for ending, count in left_out.most_common(_MOST_LISTED))
+        more = ", …" if len(left_out) > _MOST_LISTED else ""
+        _LOGGER.warning(
+            "%s files in %s are left out by their endings: %s%s.", f"{left_out.total():,}", root, told, more
+        )
 
 
 def check_name(path: str | Path) -> None:

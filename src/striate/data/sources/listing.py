@@ -9,9 +9,10 @@ from typing import final
 
 from torch import Tensor
 
-from striate.core.errors import DataError
+from striate.core.errors import DataError, listed
 from striate.core.spec import InputSpec, Resize
 from striate.data.assemble import DEFAULT_SIDE, enlarged, join_parts, unmeasured
+from striate.data.balance import class_counts
 from striate.data.cache.pictures import prepare_pictures
 from striate.data.decode import Header, read_header
 from striate.data.imageset import ImageSet, Origins, Split, fingerprint_of
@@ -76,6 +77,7 @@ def read_listing(
     files: dict[str, list[str]] = {split: listing.files_of(parts[split]) for split in SPLITS}
     pictures = prepare_pictures(name, files, wanted, enlarged(wanted, stored_size), skip_unreadable=skip_unreadable)
     parts = {split: Part(part.source, part.index[pictures.kept[split]]) for split, part in parts.items()}
+    _check_still_there(listing, parts["train"], name)
 
     def fingerprint(train: Split, val: Split) -> str:
         labels = {"train": train.labels, "val": val.labels}
@@ -94,6 +96,18 @@ def read_listing(
         fingerprint=fingerprint,
         origin=origin,
     )
+
+
+def _check_still_there(listing: Listing, train: Part, name: str) -> None:
+    """Refuse to train on a class whose every picture was left out."""
+    labels, classes = listing.labels["train"], len(listing.class_names)
+    gone = (class_counts(labels, classes) > 0) & (class_counts(labels[train.index], classes) == 0)
+    if gone.any():
+        names = listed([listing.class_names[number] for number in gone.nonzero().flatten().tolist()])
+        raise DataError(
+            f"Each class of {name} must have a picture to train on that can be read, and {names} has none. "
+            "Copy its pictures again, or remove the class."
+        )
 
 
 def _wanted(files: Sequence[str], size: tuple[int, int] | None, channels: int | None, resize: Resize) -> InputSpec:
