@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from striate.data.audit.classes import classes
 from striate.data.audit.examine import Record
-from striate.data.audit.giveaway import giveaways
+from striate.data.audit.giveaway import FEWEST, giveaways
 from striate.data.audit.material import Material
 
 
@@ -49,14 +51,30 @@ def test_a_property_that_tells_the_class_is_named_alone(name, known):
     assert found[0].finding.severity == "warning"
 
 
-def test_chance_is_not_reported():
-    for seed in range(30):
-        draws = np.random.default_rng(seed)
-        labels = draws.integers(0, 5, 200).tolist()
-        records = [
-            record(height=int(draws.integers(200, 260)), size_bytes=int(draws.integers(20_000, 90_000))) for _ in labels
-        ]
-        assert giveaways(material(records, labels)) == []
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(FEWEST, 300),
+    classes=st.integers(2, 12),
+    uneven=st.floats(0.2, 5),
+    kinds=st.integers(1, 40),
+)
+def test_chance_is_not_reported(seed, count, classes, uneven, kinds):
+    """Properties drawn without regard to the class, of many values or few, for even and uneven classes."""
+    draws = np.random.default_rng(seed)
+    labels = draws.choice(classes, count, p=draws.dirichlet(np.full(classes, uneven))).tolist()
+    records = [
+        record(
+            height=200 + 7 * int(draws.integers(kinds)),
+            size_bytes=int(draws.integers(20_000, 90_000)),
+            mode=str(draws.choice(["RGB", "L"])),
+            format=str(draws.choice(["JPEG", "PNG", "WEBP"])),
+            camera=f"camera {draws.integers(kinds)}",
+            orientation=int(draws.integers(1, 9)),
+        )
+        for _ in labels
+    ]
+    assert giveaways(material(records, labels)) == []
 
 
 def test_of_a_handful_nothing_is_said():
