@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,12 +20,13 @@ from striate.data.stream import scan, stream
 from striate.data.stream.pack import pack
 
 CLASSES = ("cat", "dog", "fish")
+BLOCK_BYTES = 10_000
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a few pictures make many blocks and groups."""
-    monkeypatch.setattr(scan, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(scan, "BLOCK_BYTES", BLOCK_BYTES)
     monkeypatch.setattr(stream, "GROUP_BYTES", 20_000)
 
 
@@ -41,17 +43,26 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def files(picture_folder: Path) -> st.ImageSet:
     """The pictures as they are read from files."""
     return st.load_data(picture_folder, size=16)
 
 
-@pytest.fixture
-def shards(files: st.ImageSet, tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def packed(files: st.ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures packed into shards of 40 kB."""
-    pack(files, tmp_path / "shards", shard_bytes=40_000)
-    return tmp_path / "shards"
+    folder = tmp_path_factory.mktemp("packed") / "shards"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "BLOCK_BYTES", BLOCK_BYTES)
+        pack(files, folder, shard_bytes=40_000)
+    return folder
+
+
+@pytest.fixture
+def shards(packed: Path, tmp_path: Path) -> Path:
+    """A copy of the shards, to do with as a test likes."""
+    return Path(shutil.copytree(packed, tmp_path / "shards"))
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import http.server
+import itertools
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from striate.data.batches import epoch_batches
 from striate.data.stream import place as module
 from striate.data.stream.index import INDEX_FILE
 from striate.data.stream.place import Place, is_address
-from tests.data.stream.conftest import Serve
+from tests.data.stream.conftest import Handler, Serve
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +89,23 @@ def test_a_server_that_is_gone_for_good_is_an_error(shards: Path, serve: Serve) 
     with pytest.raises(st.FileError, match=r"the server says 403 Forbidden\. Check the address"):
         Place(address + "/").read("train-000000.tar", 0, 10)
     assert len(handler.requests) == before + 1, "an answer that is final is not asked for again"
+
+
+def test_a_server_that_hangs_is_asked_again(shards: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 0.2)
+    address, handler = serve(shards)
+    answering, asked = handler.do_GET, itertools.count()
+
+    def hang_twice(self: Handler) -> None:
+        if next(asked) < 2:
+            time.sleep(0.5)
+        with contextlib.suppress(ConnectionError):
+            answering(self)
+
+    monkeypatch.setattr(handler, "do_GET", hang_twice)
+    content = Place(address + "/").read("train-000000.tar", 512, 1000)
+    assert content == (shards / "train-000000.tar").read_bytes()[512:1512]
+    assert next(asked) == 3
 
 
 def test_nobody_listens() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -15,7 +16,7 @@ from striate.data.batches import epoch_batches
 from striate.data.preprocess import statistics
 from striate.data.stream import scan
 from striate.data.stream.index import INDEX_FILE, ShardIndex, parse_index
-from striate.data.stream.shards import is_shards, resolved
+from striate.data.stream.shards import _expanded, is_shards, resolved
 
 
 def write_shard(path: Path, labels: list[object], ending: str = "cls", first: int = 0) -> None:
@@ -117,8 +118,38 @@ def test_a_pattern_takes_some_shards(shards: Path) -> None:
     assert not is_shards(pattern)
     with pytest.raises(st.DataError, match=r"train-000077\.tar must be a shard \(\.tar\), and is not there"):
         st.load_data(str(shards / "train-{000077..000077}.tar"))
-    with pytest.raises(st.DataError, match="A pattern of shards must count up"):
-        st.load_data(str(shards / "train-{5..1}.tar"))
+    for pattern in ("train-{5..1}.tar", "{0..999999}-{0..999999}.tar"):
+        with pytest.raises(st.DataError, match=r"A pattern of shards must count up, at most to 1,000,000 of them"):
+            st.load_data(str(shards / pattern))
+
+
+def test_a_pattern_may_count_twice() -> None:
+    assert _expanded("a{08..10}-{0..1}.tar") == [f"a{one}-{two}.tar" for one in ("08", "09", "10") for two in (0, 1)]
+    assert _expanded("a.tar") == ["a.tar"]
+
+
+def test_compressed_shards_are_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "s" / "train-0.tar", [0, 1])
+    (tmp_path / "s" / "train-1.tar.gz").write_bytes(gzip.compress((tmp_path / "s" / "train-0.tar").read_bytes()))
+    said = r"Shards must be \.tar files that are not compressed, got .*train-1\.tar\.gz\. Unpack it"
+    with pytest.raises(st.DataError, match=said):
+        st.load_data(tmp_path / "s")
+    (tmp_path / "s" / "train-0.tar").unlink()
+    with pytest.raises(st.DataError, match=said):
+        st.load_data(tmp_path / "s")
+
+
+def test_a_block_is_no_more_than_memory_takes(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.loads((shards / INDEX_FILE).read_text())
+    text["shards"][0] |= {"size": 1 << 40, "blocks": [[0, 1 << 39, 1, None]]}
+    with pytest.raises(st.DataError, match=r"shards\.0\.blocks\.0\.1 Input should be less than or equal to 536870912"):
+        parse_index(json.dumps(text), "x")
+    monkeypatch.setattr(scan, "MOST_BLOCK_BYTES", 1_000)
+    write_shard(tmp_path / "s" / "train-0.tar", [0])
+    with pytest.raises(
+        st.DataError, match=r"must take at most 1,000 bytes with all its members, got one of 2,048 from"
+    ):
+        st.load_data(tmp_path / "s")
 
 
 def test_another_size_is_measured(shards: Path, files: st.ImageSet) -> None:
@@ -179,7 +210,7 @@ def test_a_shard_leads_nowhere_else(shards: Path, name: str) -> None:
 def test_blocks_lie_in_their_shard(shards: Path) -> None:
     text = json.loads((shards / INDEX_FILE).read_text())
     assert len(text["shards"][0]["blocks"]) > 1
-    for block in ([0, 10**9, 1, None], [10**9, 1, 1, None]):
+    for block in ([0, 10**8, 1, None], [10**9, 1, 1, None]):
         text["shards"][0]["blocks"][-1] = block
         with pytest.raises(
             st.DataError, match=r"blocks of train-000000\.tar must follow each other and end within its"

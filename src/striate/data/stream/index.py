@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec
+from striate.data.splits import SplitName
 
 INDEX_FILE = "striate.json"
-SplitName = Literal["train", "val", "test"]
+MOST_BLOCK_BYTES = 1 << 29  # it is in memory whole
 
 # A shard lies directly beside its index: no name leads anywhere else.
 ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=@ -]*\.tar$", max_length=255)]
@@ -27,7 +28,7 @@ class Block(NamedTuple):
     """
 
     offset: NonNegativeInt
-    size: PositiveInt
+    size: Annotated[PositiveInt, Field(le=MOST_BLOCK_BYTES)]
     samples: PositiveInt
     crc32: NonNegativeInt | None = None
 

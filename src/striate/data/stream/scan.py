@@ -15,21 +15,14 @@ from pydantic import ValidationError
 
 from striate.core import files
 from striate.core.errors import DataError, FileError, listed
-from striate.data.stream.index import Block, Shard, ShardIndex, SplitName, parse_index
+from striate.data.splits import SPLIT_NAMES, SplitName
+from striate.data.stream.index import MOST_BLOCK_BYTES, Block, Shard, ShardIndex, parse_index
 from striate.data.stream.members import Extent, Label, scan_samples
 
 # A block is read at once: large enough that a server's answer is worth the asking, small enough to shuffle by.
 BLOCK_BYTES = 4 << 20
 BLOCK_SAMPLES = 256
 MOST_CLASSES = 100_000
-_SPLIT_WORDS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
 
 @final
@@ -42,7 +35,16 @@ class Counted:
     several: bool = False
 
     def add(self, start: int, end: int, label: Label, *, block_samples: int = BLOCK_SAMPLES) -> None:
-        """Count the sample that lies from byte ``start`` to ``end``; it begins a block where the last one is full."""
+        """Count the sample that lies from byte ``start`` to ``end``; it begins a block where the last one is full.
+
+        Raises:
+            DataError: it takes more than a block may.
+        """
+        if end - start > MOST_BLOCK_BYTES:
+            raise DataError(
+                f"A sample of a shard must take at most {MOST_BLOCK_BYTES:,} bytes with all its members, got one of "
+                f"{end - start:,} from byte {start:,} on. Leave out what is no picture."
+            )
         self.several |= isinstance(label, tuple)
         self.labels.update(label if isinstance(label, tuple) else (label,))
         last = self.blocks[-1] if self.blocks else None
@@ -100,7 +102,7 @@ def count_shards(paths: Sequence[Path], name: str, class_names: Sequence[str] | 
 def split_of(name: str) -> SplitName:
     """Return the split that a shard's name begins with; train where it names none."""
     found = re.match(r"[A-Za-z]+", name)
-    return _SPLIT_WORDS.get(found[0].lower(), "train") if found else "train"
+    return SPLIT_NAMES.get(found[0].lower(), "train") if found else "train"
 
 
 def _counted(extents: Iterable[Extent] | Iterator[Extent]) -> Counted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -11,13 +13,13 @@ import torch
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Resize, Spec, TaskSpec
-from striate.data.assemble import unmeasured
+from striate.data.assemble import DEFAULT_SIDE, enlarged, unmeasured
 from striate.data.balance import class_counts
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator
 from striate.data.preprocess import statistics
-from striate.data.splits import TEST_SHARE, VAL_LIMIT, VAL_SHARE
-from striate.data.stream.index import INDEX_FILE, ShardIndex, SplitName, parse_index
+from striate.data.splits import TEST_SHARE, VAL_LIMIT, VAL_SHARE, SplitName
+from striate.data.stream.index import INDEX_FILE, ShardIndex, parse_index
 from striate.data.stream.place import Place, is_address
 from striate.data.stream.scan import index_shards
 from striate.data.stream.stream import PlacedBlock, Stream, placed
@@ -25,8 +27,8 @@ from striate.data.stream.whole import read_whole
 
 MOST_INDEX_BYTES = 256 << 20
 MEASURED_PICTURES = 5_000  # for mean and std where the index has none for this size
-DEFAULT_SIDE = 96
 _MOST_SHARDS = 1_000_000
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _HELD_OUT_STREAM = -3  # keys which blocks are held out; epochs are 0 and up
 
@@ -41,7 +43,9 @@ def is_shards(data: str | Path) -> bool:
         return False
     if (folder / INDEX_FILE).is_file():
         return True
-    return any(folder.glob("*.tar")) and not any(entry.is_dir() for entry in folder.iterdir())
+    entries = list(folder.iterdir())
+    shards = any(entry.name.endswith((".tar", *_COMPRESSED)) for entry in entries)
+    return shards and not any(entry.is_dir() for entry in entries)
 
 
 def resolved(data: str | Path) -> str:
@@ -92,7 +96,7 @@ def load_shards(
     held_out, test_held_out = not index.of_split("val"), not index.of_split("test")
     not_learned = [split for split, held in ((val, held_out), (test, test_held_out)) if held]
     return ImageSet(
-        Stream(place, blocks["train"], spec, _class_shares(index, not_learned), stored=_stored(wanted, stored_size)),
+        Stream(place, blocks["train"], spec, _class_shares(index, not_learned), stored=enlarged(wanted, stored_size)),
         val,
         test,
         name=index.name,
@@ -130,7 +134,12 @@ def find_shards(data: str | Path, class_names: Sequence[str] | None = None) -> t
             f"Shards on a web server must have an index beside them, and there is no {place.where(INDEX_FILE)}. "
             "Write it where the shards are files, with `striate datasets index FOLDER`, and put it there."
         )
-    paths = sorted(Path(base).glob("*.tar")) if names is None else [Path(base, name) for name in names]
+    paths = sorted(Path(base).iterdir()) if names is None else [Path(base, name) for name in names]
+    compressed = [path for path in paths if path.name.endswith(_COMPRESSED)]
+    if compressed:
+        raise DataError(f"Shards must be .tar files that are not compressed, got {compressed[0]}. Unpack it to a .tar.")
+    if names is None:
+        paths = [path for path in paths if path.suffix == ".tar"]
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
         raise DataError(f"{missing[0] if missing else base} must be a shard (.tar), and is not there. Check the name.")
@@ -155,16 +164,14 @@ def _base_and_last(data: str) -> tuple[str, str | None]:
 
 def _expanded(pattern: str) -> list[str]:
     """Return the names that ``a-{000..012}.tar`` stands for."""
-    found = _BRACES.search(pattern)
-    if found is None:
-        return [pattern]
-    first, last = int(found[1]), int(found[2])
-    if not 0 <= last - first < _MOST_SHARDS:
+    ranges = [(int(first), int(last), len(first)) for first, last in _BRACES.findall(pattern)]
+    counts = [1 + last - first for first, last, _ in ranges]
+    if min(counts, default=1) < 1 or math.prod(counts) > _MOST_SHARDS:
         raise DataError(f"A pattern of shards must count up, at most to {_MOST_SHARDS:,} of them, got {pattern!r}.")
-    width = len(found[1])
-    numbers = [f"{number:0{width}}" for number in range(first, last + 1)]
+    numbers = [[f"{number:0{width}}" for number in range(first, last + 1)] for first, last, width in ranges]
+    between = _BRACES.sub("\0", pattern).split("\0")
     return [
-        name for number in numbers for name in _expanded(pattern[: found.start()] + number + pattern[found.end() :])
+        "".join(itertools.chain(*zip(between, (*chosen, ""), strict=True))) for chosen in itertools.product(*numbers)
     ]
 
 
@@ -176,7 +183,8 @@ def _chosen(index: ShardIndex, names: Sequence[str], place: Place) -> ShardIndex
         raise DataError(
             f"The index {place.where(INDEX_FILE)} must name every shard that is asked for, not {unknown[0]!r}."
         )
-    kept = tuple(shard for shard in index.shards if shard.name in names or shard.split != "train")
+    asked = set(names)
+    kept = tuple(shard for shard in index.shards if shard.name in asked or shard.split != "train")
     return index.model_copy(update={"shards": kept})
 
 
@@ -218,11 +226,3 @@ def _wanted(index: ShardIndex, size: tuple[int, int] | None, channels: int | Non
     if index.input is not None and asked == (*own.shape, own.resize):
         return own
     return unmeasured(*asked)
-
-
-def _stored(wanted: InputSpec, stored_size: float) -> InputSpec | None:
-    """Return the size that training pictures are read at for crops; None for the network's own."""
-    height, width = round(stored_size * wanted.height), round(stored_size * wanted.width)
-    if (height, width) == (wanted.height, wanted.width):
-        return None
-    return wanted.model_copy(update={"height": height, "width": width})
