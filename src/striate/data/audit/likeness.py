@@ -32,7 +32,7 @@ MARGINS = (0, 1, 2)  # px of 32 that are cut on each side: 0, 3 and 6 %
 QUICK_RADIUS = 3  # bits: four look-ups for each picture
 LEAST_CONTRAST = 3.0  # levels; the deviation of a picture under which its hash is noise
 _BUDGET = 1_000  # comparisons of hashes per picture, at most
-_RESEMBLING = 1  # others with a hash as near, per picture, from which pictures are a crowd
+_RESEMBLING = 1  # pairs of hashes as near, per picture, from which pictures are a crowd
 
 _BITS, _QUARTERS = 64, 4
 _COMPARED = 16  # px
@@ -72,7 +72,7 @@ def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, quick: bool = F
     while radius > 0 and candidates(codes, codes, radius) > _BUDGET * len(chosen):
         radius = max(0, radius - 4)
     whole = _distinct(codes, codes, radius)
-    crowded = len(whole) > 2 * _RESEMBLING * len(chosen)
+    crowded = len(whole) // 2 > _RESEMBLING * len(chosen)  # each pair is there in both orders
     least = LIKENESS_IN_CROWD if crowded else LIKENESS
     best: dict[tuple[int, int], float] = {}
     for margin in MARGINS[:1] if crowded or quick else MARGINS:
