@@ -13,6 +13,7 @@ import striate as st
 from striate.core.machine import Execution
 from striate.core.spec import TaskSpec
 from striate.data.preprocess import normalise
+from striate.prediction import predictor as module
 from striate.prediction.predictor import compute_logits
 from tests.networks.zoo.test_zoo import make_spec
 
@@ -163,3 +164,16 @@ def test_several_labels_are_those_that_reach_their_thresholds() -> None:
 def test_of_one_class_it_alone_is_said(classifier: st.Classifier) -> None:
     answer = classifier.predict(pixels())
     assert answer.labels == answer.top[:1]
+
+
+def test_large_pictures_go_in_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = st.build("conv 4 bn relu | fc 4", SPEC, seed=2)
+    images = torch.randint(0, 256, (7, 1, 12, 10), dtype=torch.uint8)
+    expected = compute_logits(network, images, SPEC.input)
+    seen: list[int] = []
+    network.register_forward_pre_hook(lambda network, inputs: seen.append(len(inputs[0])))
+    for numbers, pieces in ((250, [2, 2, 2, 1]), (1, [1] * 7)):
+        seen.clear()
+        monkeypatch.setattr(module, "_NUMBERS_AT_ONCE", numbers)
+        torch.testing.assert_close(compute_logits(network, images, SPEC.input), expected)
+        assert seen == pieces

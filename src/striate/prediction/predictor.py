@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from striate.networks import contract, saved
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
 PICTURES_AT_ONCE = 512
+_NUMBERS_AT_ONCE = 1 << 23  # of larger pictures, no more than 32 MB of float32
 NONE = "none"  # what is said of a picture that may have several labels and has none
 
 
@@ -146,10 +148,11 @@ def compute_logits(network: nn.Module, images: Tensor, spec: InputSpec, executio
         logits: (N, K) float32 on the CPU.
     """
     execution = execution or Execution()
+    at_once = max(1, min(PICTURES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(spec.shape)))
     logits = []
     with contract.evaluating(network):
-        for start in range(0, len(images), PICTURES_AT_ONCE):
-            pictures = execution.arrange(normalise(images[start : start + PICTURES_AT_ONCE], spec))
+        for start in range(0, len(images), at_once):
+            pictures = execution.arrange(normalise(images[start : start + at_once], spec))
             with execution.autocast():
                 logits.append(network(pictures).float().cpu())
     return torch.cat(logits)
