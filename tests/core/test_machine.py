@@ -16,6 +16,16 @@ from striate.core.machine import Execution
 )
 def test_sizes_in_words(size: float, words: str) -> None:
     assert machine.in_words(size) == words
+    assert machine.bytes_in(words) == size
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [("50GB", 50 * 10**9), (" 1.5 mb ", 1_500_000), ("7B", 7), ("12", 12)]
+    + [(words, None) for words in ("much", "", "-1GB", "1e3", "3 GiB")],
+)
+def test_words_that_mean_a_size(words: str, size: int | None) -> None:
+    assert machine.bytes_in(words) == size
 
 
 def test_available_memory_is_what_the_system_has() -> None:

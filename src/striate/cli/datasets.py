@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +19,6 @@ from striate.data.stream.pack import pack as pack_shards
 from striate.data.stream.scan import count_shards
 
 datasets = App(name="datasets", help_format="markdown")
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @datasets.default
@@ -125,7 +122,9 @@ def pack(
         seed: Of the order, and of what is held out.
     """
     most_bytes = _bytes_of(shard_size)
-    images = load_data(data, size=size, channels=channels, seed=seed, group_by=group_by, skip_unreadable=skip_unreadable)
+    images = load_data(
+        data, size=size, channels=channels, seed=seed, group_by=group_by, skip_unreadable=skip_unreadable
+    )
     output = output or Path(f"{images.name}-shards")
 
     def tell(shard: Shard) -> None:
@@ -171,7 +170,7 @@ def index(folder: Path, /, *, json: Json = False) -> int:
 
 def _bytes_of(size: str) -> int:
     """Return the bytes that words such as 500MB mean."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", size.strip())
-    if found is None or found[2].upper() not in _UNITS:
+    found = machine.bytes_in(size)
+    if found is None:
         raise DataError(f"A size must be a number of bytes such as 500MB or 1GB, got {size!r}.")
-    return round(float(found[1]) * _UNITS[found[2].upper()])
+    return found

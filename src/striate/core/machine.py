@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from striate.core.errors import FileError
 
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
+
+_UNITS = {"": 1, "b": 1, "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15}
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -124,6 +127,14 @@ def in_words(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if size_bytes >= 100 or unit == "bytes" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1000
     raise AssertionError
+
+
+def bytes_in(words: str) -> int | None:
+    """Return the bytes of a size as people say it, such as ``"500MB"`` or ``"1.5 GB"``; None where it is none."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)", words.strip().lower())
+    if found is None or found[2] not in _UNITS:
+        return None
+    return round(float(found[1]) * _UNITS[found[2]])
 
 
 def describe() -> dict[str, str | int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from striate.core import machine
 from striate.core.errors import FileError
 from striate.core.files import cache_folder
 from striate.data.cache.entry import Entry
@@ -17,7 +17,6 @@ from striate.data.cache.entry import Entry
 _VARIABLE = "STRIATE_CACHE_LIMIT"
 _DEFAULT_LIMIT = 20 * 10**9
 _DISK_SHARE = 0.5  # of what is free or the cache's already; the default is no more than that
-_UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @final
@@ -76,11 +75,10 @@ def cache_limit() -> int:
     if not said:
         free = shutil.disk_usage(cache_folder()).free + sum(entry.size() for entry in _entries())
         return min(_DEFAULT_LIMIT, int(_DISK_SHARE * free))
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", said.strip())
-    units = {unit.lower(): size for unit, size in _UNITS.items()}
-    if match is None or match[2].lower() not in units:
+    limit = machine.bytes_in(said)
+    if limit is None:
         raise FileError(f"{_VARIABLE} must be a size such as 50GB or 500MB, got {said!r}.")
-    return int(float(match[1]) * units[match[2].lower()])
+    return limit
 
 
 def make_room(needed: int, entry: Entry) -> bool:
