@@ -35,7 +35,7 @@ def test_explains_one_picture(striate: Striate, trained: Path, picture: Path) ->
     done = striate("explain", trained, picture, "--json")
     assert done.status == 0, done.err
     assert set(done.json) == {"folder", "files", "left_out"}
-    folder = picture.parent / "a ramp-explain"
+    folder = trained / "explain" / picture.parent.name / "a ramp"
     assert done.json["folder"] == str(folder)
     assert done.json["left_out"] == []
     assert {one["what"] for one in done.json["files"]} == ALL
@@ -46,6 +46,7 @@ def test_explains_one_picture(striate: Striate, trained: Path, picture: Path) ->
         assert one["picture"] == (None if one["what"] in {"filters", "tuning"} else str(picture))
         check(path)
     assert {path.name for path in folder.iterdir()} == {Path(one["file"]).name for one in done.json["files"]}
+    assert [path.name for path in picture.parent.iterdir() if "ramp" in path.name] == [picture.name]
 
 
 def test_without_a_picture_explains_a_right_and_a_wrong_answer(striate: Striate, trained: Path, tmp_path: Path) -> None:

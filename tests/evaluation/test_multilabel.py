@@ -154,4 +154,4 @@ def test_two_lines_for_people() -> None:
     assert first.startswith("mAP 66.67% (95 % interval ")
     assert first.endswith(", n = 3), macro F1 50.00%, micro F1 66.67%")
     assert second.startswith("all labels right in 33.33% of the pictures (95 % interval 6.15% to 79.23%), 83.33% of ")
-    assert second.endswith("no label said of 1 pictures, 0 have none")
+    assert second.endswith("pictures of which no label is said: 1, without a label: 0")

@@ -177,7 +177,7 @@ def explain(
         layer: The stage or layer to look at, as `striate summary RUN` lists them.
         unit: LAYER:CHANNEL, such as conv3:17: shows that unit; needs the pictures of the run.
         kernel: A kernel to apply to the picture: sobel, blur …, or a matrix such as "0 -1 0; -1 5 -1; 0 -1 0".
-        output: The folder to write to. Default: PICTURE-explain beside the picture, or RUN/explain.
+        output: The folder to write to. Default: RUN/explain, and in it FOLDER/PICTURE where a picture is named.
     """
     names = _looks(what, unit, kernel)
     classifier = load_classifier(run)
@@ -185,8 +185,7 @@ def explain(
     question = Question(classifier, None, target, method, layer, unit, kernel, lambda: material().test)
     _check(question)
     asked = {name for name in names if what is not None or name in ("unit", "kernels")}
-    beside = picture.with_name(f"{picture.stem}-explain") if picture else None
-    folder = output or beside or (run if run.is_dir() else run.parent) / "explain"
+    folder = output or _folder_of(run, picture)
     files, left_out = [], []
     for name, prefix, one in _plan(names, picture, material):
         entry = {"what": name, "picture": _name(one)}
@@ -203,6 +202,12 @@ def explain(
     if json:
         print_json({"folder": str(folder), "files": files, "left_out": left_out})
     return 0
+
+
+def _folder_of(run: Path, picture: Path | None) -> Path:
+    """Return where to write: not beside the picture, whose folder may be a class that is learned from."""
+    folder = (run if run.is_dir() else run.parent) / "explain"
+    return folder / picture.absolute().parent.name / picture.stem if picture else folder
 
 
 def _looks(what: str | None, unit: str | None, kernel: str | None) -> list[str]:

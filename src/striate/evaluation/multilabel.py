@@ -93,8 +93,8 @@ class MultiScore:
             f"mAP {self.mean_average_precision:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {self.pictures:,}), "
             f"macro F1 {self.macro_f1:.2%}, micro F1 {self.micro_f1:.2%}\n"
             f"all labels right in {self.accuracy:.2%} of the pictures (95 % interval {self.interval[0]:.2%} to "
-            f"{self.interval[1]:.2%}), {self.label_accuracy:.2%} of the single labels; no label said of "
-            f"{self.said_none:,} pictures, {self.have_none:,} have none"
+            f"{self.interval[1]:.2%}), {self.label_accuracy:.2%} of the single labels; pictures "
+            f"of which no label is said: {self.said_none:,}, without a label: {self.have_none:,}"
         )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+import shutil
 import tarfile
 import zlib
 from pathlib import Path
@@ -140,6 +141,17 @@ def test_the_command(picture_folder: Path, tmp_path: Path) -> None:
     assert json.loads((out / INDEX_FILE).read_text())["class_names"] == ["0", "1", "2"]
     assert "is there already" in call("datasets", "index", out).err
     assert "must be a folder that holds shards" in call("datasets", "index", tmp_path).err
+
+
+def test_the_command_leaves_out_what_cannot_be_read_where_asked(picture_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(picture_folder, tmp_path / "photos")
+    (tmp_path / "photos" / "cat" / "empty.jpg").touch()
+    done = call("datasets", "pack", tmp_path / "photos", "--output", tmp_path / "packed")
+    assert done.status == 2
+    assert "leave them out with --skip-unreadable" in done.err
+    done = call("datasets", "pack", tmp_path / "photos", "--output", tmp_path / "packed", "--skip-unreadable", "--json")
+    assert done.status == 0, done.err
+    assert done.json["pictures"] == 150
 
 
 def test_the_cache_is_listed_and_emptied(picture_folder: Path) -> None:
