@@ -74,8 +74,8 @@ def train(
     the classes also val_balanced_accuracy, the mean recall of the classes, by which the weights were chosen.
 
     Args:
-        data: A data set's name, a folder of pictures per class, a zip or tar of one, or a table, a .csv or .tsv with
-            the columns path and label. Default: digits.
+        data: A data set's name, a folder of pictures per class, a zip or tar of one, a table, a .csv or .tsv with
+            the columns path and label, or shards: a folder of them, or its address on a web server. Default: digits.
         model: A zoo name (`striate models`), a network text, or a .txt file that holds one.
         pretrained: Start from the published weights of the zoo network that --model names. Pictures then get the
             size, channels and normalisation that they were trained with; --size and --channels change the first two.
