@@ -224,6 +224,10 @@ def test_a_file_of_another_kind_or_a_broken_archive_is_refused(tmp_path):
     [
         ({"size": 0}, "size must be at least 1 pixel, got 0"),
         ({"channels": 0}, "channels must be 1 for grey or 3 for RGB, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"stored_size": 0.5}, "stored_size must be from 1 to 4 times the size, got 0.5"),
+        ({"stored_size": float("nan")}, "stored_size must be from 1 to 4 times the size, got nan"),
+        ({"stored_size": float("inf")}, "stored_size must be from 1 to 4 times the size, got inf"),
         ({"channels": 4}, "channels must be 1 for grey or 3 for RGB, got 4"),
         ({"size": 1_000_000}, "size must be at most 65,535 pixels, got 1,000,000. Try a smaller --size"),
         ({"size": (8, 65_535), "like": LIKE}, "like must be given without size, which it decides. Leave one of"),

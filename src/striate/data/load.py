@@ -21,6 +21,7 @@ from striate.data.stream.shards import is_shards, load_shards, resolved
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SIDE = 65_535  # what an InputSpec allows
+_MOST_TIMES = 4  # what a Recipe allows
 
 Size = int | tuple[int, int]
 Arrays = Pair | tuple[Pair, ...] | Mapping[str, Pair]
@@ -82,6 +83,7 @@ def load_data(
         again["like"] = like.model_dump(mode="json")
         channels = like.channels
     _check_request(size, channels, grey_or_rgb=isinstance(data, str | Path))
+    _check_numbers(seed, stored_size)
     options: dict[str, Any] = {**request, "resize": resize or "crop", "like": like, "seed": seed}
     files: dict[str, Any] = {**options, "stored_size": stored_size, "skip_unreadable": skip_unreadable}
     if isinstance(data, str | Path):
@@ -144,3 +146,10 @@ def _check_request(size: tuple[int, int] | None, channels: int | None, grey_or_r
         raise DataError(f"size must be at most {_MOST_SIDE:,} pixels, got {max(size):,}. Try a smaller --size.")
     if channels is not None and (channels < 1 or (grey_or_rgb and channels not in (1, 3))):
         raise DataError(f"channels must be 1 for grey or 3 for RGB, got {channels}.")
+
+
+def _check_numbers(seed: int, stored_size: float) -> None:
+    if seed < 0:
+        raise DataError(f"seed must be at least 0, got {seed}.")
+    if not 1 <= stored_size <= _MOST_TIMES:
+        raise DataError(f"stored_size must be from 1 to {_MOST_TIMES} times the size, got {stored_size}.")
