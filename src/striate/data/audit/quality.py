@@ -10,12 +10,10 @@ import numpy as np
 from striate.data.audit.examine import Record
 from striate.data.audit.found import Found, counted, first_names, found
 from striate.data.audit.material import Material
+from striate.data.decode import ALPHA_MODES, GREY_MODES
 
 TINY = 32  # px of the shorter side under which there is little to see beside larger ones
 EXTREME = 4.0  # proportions from which a crop to a square loses three quarters
-
-_GREY = frozenset(("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"))
-_TRANSPARENT = frozenset(("LA", "PA", "RGBA"))
 
 
 def quality(material: Material) -> list[Found]:
@@ -51,12 +49,12 @@ def _unreadable(material: Material, records: Sequence[Record]) -> list[Found]:
 
 def _modes(material: Material, records: Sequence[Record], usable: Sequence[int]) -> list[Found]:
     """Report grey pictures among colour ones or the reverse, and modes that are converted with loss."""
-    kinds = Counter("grey" if records[number].mode in _GREY else "colour" for number in usable)
+    kinds = Counter("grey" if records[number].mode in GREY_MODES else "colour" for number in usable)
     rarer = min(kinds, key=lambda kind: (kinds[kind], kind)) if len(kinds) == 2 else None
     return [
         *_listed(
             material,
-            [n for n in usable if rarer is not None and (records[n].mode in _GREY) == (rarer == "grey")],
+            [n for n in usable if rarer is not None and (records[n].mode in GREY_MODES) == (rarer == "grey")],
             "mixed-modes",
             f"are {rarer} among {counted(len(usable) - kinds[rarer or ''])} that are not",
             "They are converted to what most are; give --channels 1 if colour says nothing.",
@@ -70,7 +68,7 @@ def _modes(material: Material, records: Sequence[Record], usable: Sequence[int])
         ),
         *_listed(
             material,
-            [n for n in usable if records[n].mode in _TRANSPARENT],
+            [n for n in usable if records[n].mode in ALPHA_MODES],
             "transparent",
             "have an alpha channel; transparent parts are shown on white",
             "Nothing, if white is right.",

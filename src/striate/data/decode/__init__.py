@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from striate.data.decode.many import decode_into, read_pictures
 from striate.data.decode.picture import (
+    ALPHA_MODES,
     EXTENSIONS,
     FORMATS,
+    GREY_MODES,
     MOST_PIXELS,
     UNREAD_EXTENSIONS,
     Header,
@@ -15,8 +17,10 @@ from striate.data.decode.picture import (
 )
 
 __all__ = [
+    "ALPHA_MODES",
     "EXTENSIONS",
     "FORMATS",
+    "GREY_MODES",
     "MOST_PIXELS",
     "UNREAD_EXTENSIONS",
     "Header",

@@ -37,9 +37,9 @@ EXTENSIONS = frozenset(
 UNREAD_EXTENSIONS = frozenset((".heic", ".heif", ".avif"))
 MOST_PIXELS = 89_000_000
 
-_GREY_MODES = frozenset(("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"))
+GREY_MODES = frozenset(("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"))
 _COLOUR_MODES = frozenset(("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"))
-_ALPHA_MODES = frozenset(("LA", "PA", "RGBA"))
+ALPHA_MODES = frozenset(("LA", "PA", "RGBA"))
 _REFUSED_MODES = {"F": "floating-point numbers", "I": "32-bit integers", "LAB": "CIELAB colours", "HSV": "HSV colours"}
 _ANIMATED_FORMATS = frozenset(("GIF", "PNG", "WEBP", "TIFF"))
 _MOST_JPEG_BYTES = 2**28
@@ -87,7 +87,7 @@ def read_header(source: str | Path | bytes) -> Header:
     """
     name = _name_of(source)
     with _sentences(name), _opened(source, name) as image:
-        return Header(image.height, image.width, image.mode in _GREY_MODES)
+        return Header(image.height, image.width, image.mode in GREY_MODES)
 
 
 def decode_picture(source: str | Path | bytes, spec: InputSpec) -> Tensor:
@@ -259,7 +259,7 @@ def _unidentified(source: str | Path | bytes, name: str) -> str:
 
 def _check_usable(image: Image.Image, name: str) -> None:
     _check_size(image.height, image.width, name)
-    if image.mode not in _GREY_MODES | _COLOUR_MODES:
+    if image.mode not in GREY_MODES | _COLOUR_MODES:
         meaning = _REFUSED_MODES.get(image.mode, "this kind")
         raise DataError(
             f"{name} cannot be used: pictures of {meaning} (mode {image.mode!r}) are not supported; "
@@ -294,7 +294,7 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         levels = np.asarray(image, dtype=np.uint16)
         image = Image.fromarray((levels / 257).round().astype(np.uint8))  # 65,535 = 257 × 255
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
