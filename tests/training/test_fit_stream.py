@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +29,38 @@ MODEL = "conv 4@3x3 pad 1 bn relu | gap | fc 2"
 RECIPE = st.Recipe(epochs=3, batch_size=8, learning_rate=0.02, flip="random", shift=1, average="ema")
 
 
-@pytest.fixture
-def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    """Let a few pictures make many blocks and groups."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "BLOCK_BYTES", 10_000)
+        patch.setattr(stream, "GROUP_BYTES", 20_000)
+        yield
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """100 pictures of two classes in shards of many blocks."""
-    monkeypatch.setattr(scan, "BLOCK_BYTES", 10_000)
-    monkeypatch.setattr(stream, "GROUP_BYTES", 20_000)
-    random = np.random.default_rng(0)
+    folder, random = tmp_path_factory.mktemp("packed"), np.random.default_rng(0)
     for k, name in enumerate(("dark", "light")):
-        (tmp_path / "files" / name).mkdir(parents=True)
+        (folder / "files" / name).mkdir(parents=True)
         for number in range(50):
             pixels = np.clip(random.normal(60 + 120 * k, 20, (12, 12, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "files" / name / f"{number:02}.png")
-    pack(st.load_data(tmp_path / "files"), tmp_path / "shards", shard_bytes=40_000)
-    return tmp_path / "shards"
+            Image.fromarray(pixels).save(folder / "files" / name / f"{number:02}.png")
+    pack(st.load_data(folder / "files"), folder / "shards", shard_bytes=40_000)
+    return folder / "shards"
+
+
+@pytest.fixture
+def shards(packed: Path, tmp_path: Path) -> Path:
+    """A copy of the shards, to do with as a test likes."""
+    return Path(shutil.copytree(packed, tmp_path / "shards"))
+
+
+@pytest.fixture(scope="module")
+def whole(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> st.Run:
+    """A run that was never stopped."""
+    return train(st.load_data(packed), tmp_path_factory.mktemp("whole") / "run")
 
 
 class StopAt(st.Observer):
@@ -67,17 +88,15 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_learns_from_a_stream(shards: Path, tmp_path: Path) -> None:
-    images = st.load_data(shards)
-    run = train(images, tmp_path / "run")
-    assert run.train_pictures == len(images.learned)
-    assert st.evaluate(run.network, images.test).accuracy > 0.9  # type: ignore[union-attr]
+def test_learns_from_a_stream(packed: Path, whole: st.Run) -> None:
+    images = st.load_data(packed)
+    assert whole.train_pictures == len(images.learned)
+    assert st.evaluate(whole.network, images.test).accuracy > 0.9  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("step", [1, 5, 13, 17])
-def test_goes_on_to_the_same_weights(shards: Path, tmp_path: Path, step: int) -> None:
+def test_goes_on_to_the_same_weights(shards: Path, whole: st.Run, tmp_path: Path, step: int) -> None:
     images = st.load_data(shards)
-    whole = train(images, tmp_path / "whole")
     stopped = train(images, tmp_path / "stopped", StopAt(step))
     assert stopped.step == step
     images = st.load_data(shards)

@@ -77,10 +77,15 @@ def test_pictures_of_different_shards_are_mixed(shards: Path) -> None:
     assert sum(mixed) > len(mixed) / 2
 
 
+@pytest.fixture(scope="module")
+def learned(packed: Path) -> Stream:
+    """A stream that is only read."""
+    return stream_of(packed)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=some.integers(1, 40), start=some.integers(0, 130), drop_last=some.booleans(), epoch=some.integers(0, 3))
-def test_batches_from_a_start_are_the_tail(shards: Path, size: int, start: int, drop_last: bool, epoch: int) -> None:
-    learned = stream_of(shards)
+def test_batches_from_a_start_are_the_tail(learned: Stream, size: int, start: int, drop_last: bool, epoch: int) -> None:
     every = list(epoch_batches(learned, size, epoch=epoch, drop_last=drop_last))
     tail = list(epoch_batches(learned, size, epoch=epoch, drop_last=drop_last, start_batch=start))
     assert len(tail) == max(0, len(every) - start)
