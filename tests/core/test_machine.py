@@ -96,3 +96,18 @@ def test_channels_last_reaches_the_weights_and_the_pictures() -> None:
     images = execution.arrange(torch.zeros(2, 3, 8, 8))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator, union-attr]
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("limit", "free"), [("3000", 1600), ("max", None)])
+def test_files_kept_in_memory_are_free_for_a_container(
+    limit: str, free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    without = machine.available_system_memory()
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("2500\n")
+    (tmp_path / "memory.stat").write_text("anon 1200\nfile 1300\ninactive_file 900\nactive_file 200\n")
+    if free is None:
+        assert machine.available_system_memory() > without / 2
+    else:
+        assert machine.available_system_memory() == free

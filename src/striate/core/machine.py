@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,7 @@ from striate.core.errors import FileError
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 
+_CGROUP = Path("/sys/fs/cgroup")
 _UNITS = {"": 1, "b": 1, "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15}
 
 # glibc's <malloc.h>
@@ -112,11 +114,14 @@ def available_system_memory() -> int:
 
 
 def _cgroup_limit() -> int:
-    """Return what a container may still take, or a number larger than any machine."""
-    with contextlib.suppress(OSError, ValueError):
-        folder = "/sys/fs/cgroup/memory."
-        with open(folder + "max", encoding="ascii") as limit, open(folder + "current", encoding="ascii") as used:
-            return int(limit.read()) - int(used.read())
+    """Return what a container may still take, or a number larger than any machine.
+
+    Files that the kernel keeps in memory count as used there, but it gives them up when memory is asked for.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        limit, used, stat = ((_CGROUP / f"memory.{name}").read_text("ascii") for name in ("max", "current", "stat"))
+        bytes_of = dict(line.split() for line in stat.splitlines())
+        return int(limit) - int(used) + int(bytes_of["active_file"]) + int(bytes_of["inactive_file"])
     return sys.maxsize
 
 
