@@ -26,7 +26,8 @@ from striate.data.sources.files import list_files
 from striate.data.sources.listing import Listing
 from trials import data_folder, report
 
-SAMPLE_LARGE, SAMPLE_SMALL = 100, 300  # photographs and small pictures of which changed copies are made
+SAMPLE_LARGE, SAMPLE_SMALL = 40, 300  # photographs and small pictures of which changed copies are made
+PIXELS = 400  # the longest side of a photograph that is changed
 PROMISED_FOR = ("clothing", "imagenet", "cifar10")
 LARGE = 10_000  # pictures of a set from which the copies of all changes are looked for at once
 MOST_SECONDS = 60.0  # to find the pairs of 60,000 pictures
@@ -109,7 +110,9 @@ def recall_of_files(files: Sequence[str], thumbnails: Tensor, sample: int) -> di
     pictures = []
     for number in numbers:
         with Image.open(files[number]) as image:
+            image.draft("RGB", (PIXELS, PIXELS))
             pictures.append(ImageOps.exif_transpose(image).convert("RGB"))
+            pictures[-1].thumbnail((PIXELS, PIXELS))
     return recall(pictures, numbers, thumbnails, lambda paths: examine(paths)[1])
 
 
@@ -185,8 +188,8 @@ def main() -> None:
     slowest = max(one["seconds_to_find"] for one in sets.values())
     report(
         "audit",
-        f"at least {LEAST_RECALL:.0%} of the copies found for every change that is promised; the pairs of 70,000 pictures "
-        f"in at most {MOST_SECONDS:g} s; the short form of 2,148 photographs in at most {MOST_SECONDS_SHORT:g} s",
+        f"at least {LEAST_RECALL:.0%} of the copies found for every change that is promised; the pairs of 70,000 in "
+        f"at most {MOST_SECONDS:g} s; the short form of 2,148 photographs in at most {MOST_SECONDS_SHORT:g} s",
         min(promised) >= LEAST_RECALL and slowest <= MOST_SECONDS and short["seconds"] <= MOST_SECONDS_SHORT,
         [],
         sets=sets,
