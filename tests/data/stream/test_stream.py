@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import collections
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from striate.data.batches import Batch, epoch_batches
 from striate.data.imageset import Split
 from striate.data.stream import stream as module
 from striate.data.stream.index import INDEX_FILE, parse_index
-from striate.data.stream.place import Place
 from striate.data.stream.stream import Stream
 
 
@@ -165,28 +163,6 @@ def test_several_labels() -> None:
     assert module.labels_of(samples, task).tolist() == expected
     with pytest.raises(st.DataError, match="The label of x must be one of the 3 classes of the index, got 3"):
         module.labels_of([module.Encoded("x", 0, b"", (3,))], task)
-
-
-def test_nobody_waits_for_a_server_that_hangs(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learned = stream_of(shards)
-    reading, goes_on = module.read_block, threading.Event()
-    first_group = learned._groups(0, 0, shuffle=True)[0]
-
-    def read(place: Place, block: module.PlacedBlock) -> list[module.Encoded]:
-        if block not in first_group:
-            goes_on.wait()
-        return reading(place, block)
-
-    monkeypatch.setattr(module, "read_block", read)
-    batches = epoch_batches(learned, 1)
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    left = [thread for thread in threading.enumerate() if thread.name == "striate-shards"]
-    assert left
-    assert all(thread.daemon for thread in left)
-    goes_on.set()
-    for thread in left:
-        thread.join(10)
 
 
 def change(shards: Path, name: str, where: int, content: bytes) -> None:

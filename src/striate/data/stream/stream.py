@@ -10,10 +10,9 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, final
@@ -145,11 +144,12 @@ class Stream:
             DataError: a shard or a picture in it is damaged.
             FileError: a shard is not there any more.
         """
-        decoder = ThreadPoolExecutor(1, "striate-decode")
+        # A new thread for every group would take memory of its own from the C library.
+        reader, decoder = ThreadPoolExecutor(1, "striate-shards"), ThreadPoolExecutor(1, "striate-decode")
         ahead: deque[Future[tuple[Tensor, Tensor, Tensor]]] = deque()
         try:
             groups = self._groups(epoch, seed, shuffle)
-            samples = self._samples_from(groups, start_batch * batch_size, epoch, seed, shuffle)
+            samples = self._samples_from(groups, start_batch * batch_size, reader, epoch, seed, shuffle)
             while piece := list(itertools.islice(samples, batch_size)):
                 if drop_last and len(piece) < batch_size:
                     break
@@ -160,6 +160,7 @@ class Stream:
                 yield ahead.popleft().result()
         finally:
             decoder.shutdown(wait=False, cancel_futures=True)
+            reader.shutdown(wait=False, cancel_futures=True)
 
     def _groups(self, epoch: int, seed: int, shuffle: bool) -> list[list[PlacedBlock]]:
         """Return the blocks in the order of an epoch, as many together as GROUP_BYTES takes, one at least."""
@@ -180,6 +181,7 @@ class Stream:
         self,
         groups: Sequence[list[PlacedBlock]],
         start: int,
+        reader: ThreadPoolExecutor,
         epoch: int,
         seed: int,
         shuffle: bool,
@@ -188,14 +190,14 @@ class Stream:
         counts = [_samples(group) for group in groups]
         ends = list(itertools.accumulate(counts))
         number = bisect.bisect_right(ends, start)
-        following = _in_background(self._read, groups[number]) if start < len(self) else None
+        following = reader.submit(self._read, groups[number]) if start < len(self) else None
         while following is not None:
             samples, position = following.result(), ends[number] - counts[number]
             order = list(range(len(samples)))
             if shuffle:
                 order = torch.randperm(len(samples), generator=keyed_generator(seed, epoch, number)).tolist()
             more = ends[number] < len(self)
-            following = _in_background(self._read, groups[number + 1]) if more else None
+            following = reader.submit(self._read, groups[number + 1]) if more else None
             for picked in order[max(0, start - position) : len(self) - position]:
                 yield samples[picked]
             number += 1
@@ -209,22 +211,6 @@ class Stream:
         decode_samples(samples, spec, images, self.place)
         numbers = torch.tensor([sample.number for sample in samples])
         return torch.from_numpy(images), labels_of(samples, self.spec.task), numbers
-
-
-def _in_background(
-    read: Callable[[Sequence[PlacedBlock]], list[Encoded]], group: Sequence[PlacedBlock]
-) -> Future[list[Encoded]]:
-    """Read a group in a thread that the program does not wait for when it ends: a server may keep it for minutes."""
-    reading: Future[list[Encoded]] = Future()
-
-    def run() -> None:
-        try:
-            reading.set_result(read(group))
-        except BaseException as error:
-            reading.set_exception(error)
-
-    threading.Thread(target=run, name="striate-shards", daemon=True).start()
-    return reading
 
 
 def read_block(place: Place, placed_block: PlacedBlock) -> list[Encoded]:
