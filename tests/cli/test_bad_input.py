@@ -229,6 +229,15 @@ def test_an_unexpected_error_is_one_sentence_unless_debug(
         striate_raising("evaluate", trained, "--debug")
 
 
+def test_a_package_that_is_not_there_is_named(striate: Striate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "striate.cli.models", raising=False)
+    monkeypatch.setitem(sys.modules, "striate.drawing.plot", None)
+    done = striate("models")
+    assert done.status == 1
+    assert "The installation is not whole: " in done.err
+    assert "striate.drawing.plot" in done.err
+
+
 def striate_raising(*words: str | Path) -> None:
     """Run the command line without catching anything."""
     from striate.cli.app import main

@@ -79,6 +79,9 @@ def _in_words(error: Exception) -> tuple[str, int]:
             f"The memory of this machine is not enough: {_one_line(str(error))} Try a smaller --batch-size or --size.",
             2,
         )
+    if isinstance(error, ImportError):
+        lacking = _one_line(str(error.__cause__ or error))  # the command line's library hides the name of the package
+        return f"The installation is not whole: {lacking}. Install striate again, with all that it needs.", 1
     return f"Unexpected {type(error).__name__}: {_one_line(str(error))} (run again with --debug for the traceback)", 1
 
 

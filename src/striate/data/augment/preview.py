@@ -16,6 +16,7 @@ from striate.data.imageset import Split
 from striate.drawing.grid import Group, Sheet, Tile, draw_grid
 
 PICTURES = EPOCHS = 8
+_LEFT_OUT = "An epoch ends with its last whole batch: the pictures that would be left over are others in each epoch."
 _SMALLEST_SHARE = 0.005  # of a class that a caption names
 
 
@@ -58,6 +59,7 @@ def preview(
         groups,
         title="What the network sees in training",
         subtitle=f"batches of {batch_size}, seed {seed}; {', '.join(changes) or 'nothing is changed'}",
+        notes=[_LEFT_OUT] if len(split) > batch_size and len(split) % batch_size else [],
     )
 
 

@@ -41,6 +41,11 @@ def read_arrays(
         DataError: another shape, type or length, one class only, a class with one picture, or an unknown
             label.
     """
+    if not isinstance(data, tuple | Mapping):
+        raise DataError(
+            "data must be a name, a path, a data frame, a data set, or arrays (images, labels), "
+            f"got {type(data).__name__}."
+        )
     is_tuple_of_pairs = isinstance(data, tuple) and len(data) in _SPLITS_OF and all(isinstance(p, tuple) for p in data)
     pairs = split_by_name(data, several=is_tuple_of_pairs)
     for split, pair in pairs.items():
