@@ -111,7 +111,7 @@ def solarize(images: Tensor, strength: Tensor) -> Tensor:
 
 def posterize(images: Tensor, strength: Tensor) -> Tensor:
     """Keep the first bits of each value: 8 at strength 0, 2 at 1."""
-    dropped = ((8 - _FEWEST_BITS) * strength).long()[:, None, None]
+    dropped = ((8 - _FEWEST_BITS) * strength + 1e-6).long()[:, None, None]  # a whole number may lie just under itself
     return _looked_up(images, _values(images) >> dropped << dropped)
 
 
