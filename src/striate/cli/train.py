@@ -221,8 +221,8 @@ def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> s
             f"pictures  {images.name}: {len(images.learned):,} to train, {len(images.val):,} {use}, "
             f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
             f"network   {model}: {layers.parameters:,} parameters",
-            f"recipe    {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}, batches of {recipe.batch_size}, {recipe.optimizer} at "
-            f"{recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
+            f"recipe    {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}, batches of {recipe.batch_size}, "
+            f"{recipe.optimizer} at {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
             f"memory    about {machine.in_words(layers.training_bytes(batch_size))}",
         ]
     )
