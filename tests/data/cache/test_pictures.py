@@ -49,13 +49,13 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were decoded."""
     seen: list[str] = []
-    decode_into = build.decode_into
+    decode_in_turn = build.decode_in_turn
 
-    def watched(sources, targets, **options):
+    def watched(sources, targets):
         seen.extend(sources)
-        return decode_into(sources, targets, **options)
+        return decode_in_turn(sources, targets)
 
-    monkeypatch.setattr(build, "decode_into", watched)
+    monkeypatch.setattr(build, "decode_in_turn", watched)
     return seen
 
 
@@ -201,14 +201,14 @@ def test_files_that_cannot_be_read_are_left_out_where_that_was_asked_for(files, 
 
 
 def test_files_that_vanished_for_a_while_are_decoded_when_they_are_back(files, monkeypatch):
-    decode_into = build.decode_into
+    decode_in_turn = build.decode_in_turn
 
-    def gone(sources, targets, **options):
-        return {**decode_into(sources, targets, **options), 0: "Cannot read it: gone."}
+    def gone(sources, targets):
+        return {**decode_in_turn(sources, targets), 0: "Cannot read it: gone."}
 
-    monkeypatch.setattr(build, "decode_into", gone)
+    monkeypatch.setattr(build, "decode_in_turn", gone)
     prepare_pictures("toy", files, SPEC, skip_unreadable=True)
-    monkeypatch.setattr(build, "decode_into", decode_into)
+    monkeypatch.setattr(build, "decode_in_turn", decode_in_turn)
     prepared = prepare_pictures("toy", files, SPEC)
     assert_right(prepared, files)
     assert len(prepared.images["train"]) == 23
@@ -330,11 +330,11 @@ spec = InputSpec(channels=3, height=8, width=8, mean=(0.0,) * 3, std=(1.0,) * 3)
 folder = Path(sys.argv[1])
 files = {split: sorted(map(str, folder.glob(split + "*.png")), key=lambda path: (len(path), path))
          for split in ("train", "val", "test")}
-decode_into = build.decode_into
+decode_in_turn = build.decode_in_turn
 def slow(*arguments, **options):
     time.sleep(0.03)
-    return decode_into(*arguments, **options)
-build.decode_into = slow
+    return decode_in_turn(*arguments, **options)
+build.decode_in_turn = slow
 
 def start():
     if (child := os.fork()) == 0:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import final
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.cache.layout import Layout, Region, Store
-from striate.data.decode import decode_into
+from striate.data.decode import decode_in_turn, decoding_threads
 
 _REFRESH_SECONDS = 0.2
 
@@ -47,15 +47,15 @@ def decode_blocks(files: Sequence[str], layout: Layout, blocks: Iterable[range])
             for region in layout.regions_of(numbers.start)
         ]
         targets = [(region.spec, array) for region, array in rows]
-        failures = decode_into([files[number] for number in numbers], targets, threads=1)
+        failures = decode_in_turn([files[number] for number in numbers], targets)
         return Block(numbers, rows, {numbers[position]: reason for position, reason in failures.items()})
 
     waiting: deque[Future[Block]] = deque()
-    with ThreadPoolExecutor(at_once) as pool:
+    with decoding_threads(at_once) as pool:
         try:
             for numbers in blocks:
                 waiting.append(pool.submit(decode, numbers))
-                if len(waiting) > at_once:
+                if len(waiting) > 2 * at_once:  # what waits for its turn keeps the threads busy
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

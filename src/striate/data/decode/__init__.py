@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from striate.data.decode.many import decode_into, read_pictures
+from striate.data.decode.many import decode_in_turn, decode_into, decoding_threads, read_pictures
 from striate.data.decode.picture import (
     ALPHA_MODES,
     EXTENSIONS,
@@ -24,8 +24,10 @@ __all__ = [
     "MOST_PIXELS",
     "UNREAD_EXTENSIONS",
     "Header",
+    "decode_in_turn",
     "decode_into",
     "decode_picture",
+    "decoding_threads",
     "pixels_of",
     "read_header",
     "read_pictures",

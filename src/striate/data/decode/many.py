@@ -68,42 +68,47 @@ def decode_into(
     """
     for spec, rows in targets:
         _check_target(len(sources), spec, rows)
-    with _SETTING_THREADS:
-        usual = torch.get_num_threads()
-    workers = threads or usual
+    workers = threads or torch.get_num_threads()
     size = max(1, min(_MOST_PER_TASK, -(-len(sources) // (4 * workers))))
-    blocks = [(start, min(start + size, len(sources))) for start in range(0, len(sources), size)]
-    failures: dict[int, str] = {}
+    starts = range(0, len(sources), size)
 
-    @torch.inference_mode()
-    def fill(block: tuple[int, int]) -> None:
-        for number in range(*block):
-            failure = _fill_one(sources[number], targets, number)
-            if failure is not None:
-                failures[number] = failure
+    def decode(start: int) -> dict[int, str]:
+        part = slice(start, start + size)
+        failures = decode_in_turn(sources[part], [(spec, rows[part]) for spec, rows in targets])
+        return {start + position: reason for position, reason in failures.items()}
 
-    pool = ThreadPoolExecutor(max(1, min(workers, len(blocks))), initializer=_use_one_thread, initargs=(usual,))
+    pool = decoding_threads(min(workers, len(starts)))
     try:
-        for _ in pool.map(fill, blocks):  # the decoders release the interpreter's lock
-            pass
+        return {position: reason for part in pool.map(decode, starts) for position, reason in part.items()}
     finally:
         pool.shutdown(cancel_futures=True)  # after an interruption nobody waits for the rest
+
+
+def decoding_threads(count: int) -> ThreadPoolExecutor:
+    """Return threads to decode in; the decoders release the interpreter's lock."""
+    with _SETTING_THREADS:
+        usual = torch.get_num_threads()
+    return ThreadPoolExecutor(max(1, count), initializer=_use_one_thread, initargs=(usual,))
+
+
+@torch.inference_mode()
+def decode_in_turn(
+    sources: Sequence[str | Path | bytes], targets: Sequence[tuple[InputSpec, NDArray[np.uint8]]]
+) -> dict[int, str]:
+    """Decode pictures one after another in this thread, one of ``decoding_threads``; see ``decode_into``."""
+    specs = [spec for spec, _ in targets]
+    failures: dict[int, str] = {}
+    for number, source in enumerate(sources):
+        try:
+            pictures = decode_for(source, specs)
+        except DataError as error:
+            failures[number] = str(error)
+            for _, rows in targets:
+                rows[number] = 0
+            continue
+        for (spec, rows), picture in zip(targets, pictures, strict=True):
+            rows[number] = resize_to_uint8(picture, spec).numpy()
     return failures
-
-
-def _fill_one(
-    source: str | Path | bytes, targets: Sequence[tuple[InputSpec, NDArray[np.uint8]]], number: int
-) -> str | None:
-    """Decode one picture into its rows; return why it cannot be, or None."""
-    try:
-        pictures = decode_for(source, [spec for spec, _ in targets])
-    except DataError as error:
-        for _, rows in targets:
-            rows[number] = 0
-        return str(error)
-    for (spec, rows), picture in zip(targets, pictures, strict=True):
-        rows[number] = resize_to_uint8(picture, spec).numpy()
-    return None
 
 
 def _use_one_thread(usual: int) -> None:
