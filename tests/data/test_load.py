@@ -199,7 +199,7 @@ def test_hyphens_and_underscores_are_equal(tmp_path):
     [
         ("fashion-mnits", r"No data set, folder, archive or table 'fashion-mnits'\. Did you mean 'fashion_mnist'\?"),
         ("/nowhere/at/all", r"No data set, folder, archive or table '/nowhere/at/all'\. `striate datasets` lists"),
-        (3, r"Arrays of train must be a pair \(images, labels\), got int"),
+        (3, "data must be a name, a path, .*, got int"),
     ],
 )
 def test_no_such_data_is_said(data, sentence):
