@@ -15,6 +15,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, final
@@ -117,7 +118,9 @@ def _fetch(url: str, part: Path) -> None:
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        response = urllib.request.build_opener(_SafeRedirects).open(request, timeout=_TIMEOUT_SECONDS)
+        response = urllib.request.build_opener(CheckedRedirects(lambda _, to: _safe(to))).open(
+            request, timeout=_TIMEOUT_SECONDS
+        )
     except urllib.error.HTTPError as error:
         with error:
             if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -205,8 +208,17 @@ def _safe(url: str) -> str:
 
 
 @final
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never away from HTTPS."""
+class CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to addresses that are allowed.
+
+    Args:
+        check: raises where the request must not lead to the address.
+        most: of them in a row.
+    """
+
+    def __init__(self, check: Callable[[urllib.request.Request, str], object], most: int = 10) -> None:
+        self._check = check
+        self.max_redirections = most  # type: ignore[misc]  # urllib has it on the class, and reads it here
 
     def redirect_request(
         self,
@@ -217,4 +229,5 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        return super().redirect_request(req, fp, code, msg, headers, _safe(newurl))
+        self._check(req, newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

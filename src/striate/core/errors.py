@@ -48,8 +48,19 @@ def suggest(word: str, choices: Iterable[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Return names as an error gives them: ``'a', 'b'``, the first five at most."""
-    rest = f" and {len(names) - _MOST_LISTED:,} more" if len(names) > _MOST_LISTED else ""
-    return ", ".join(map(repr, names[:_MOST_LISTED])) + rest
+    return first_of(list(map(repr, names)))
+
+
+def first_of(words: Sequence[str], most: int = _MOST_LISTED) -> str:
+    """Return the first words, and how many more there are: ``a, b and 3 more``."""
+    rest = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + rest
+
+
+def first_lines(sentences: Sequence[str], most: int = _MOST_LISTED) -> str:
+    """Return the first sentences, a line each, and how many more there are."""
+    rest = [f"… and {len(sentences) - most:,} more"] if len(sentences) > most else []
+    return "\n".join(f"  {line}" for line in [*sentences[:most], *rest])
 
 
 def _letters(word: str) -> str:

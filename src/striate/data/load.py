@@ -96,10 +96,7 @@ def load_data(
         if is_shards(data):
             _check_no_groups(group_by)
             origin = {"data": resolved(data), "class_names": class_names and list(class_names), **again}
-            options |= {
-                "resize": resize,
-                "stored_size": stored_size,
-            }  # where resize is None, the shards' index may say it
+            options |= {"resize": resize, "stored_size": stored_size}  # resize: None where their index is to say it
             return load_shards(data, class_names=class_names, origin=origin, **options)
         path = Path(data)
         listing = list_files(path, class_names, group_by)

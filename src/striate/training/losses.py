@@ -84,7 +84,11 @@ def resolve_loss(recipe: Recipe, task: TaskSpec) -> Loss:
             f"loss must be bce or focal where a picture may have several labels, got {recipe.loss}. "
             "Leave it out, and it is bce."
         )
-    return recipe.loss or ("bce" if task.labels == "multi" else "cross_entropy")
+    return _loss_of(recipe, task.labels == "multi")
+
+
+def _loss_of(recipe: Recipe, several: bool) -> Loss:
+    return recipe.loss or ("bce" if several else "cross_entropy")
 
 
 def class_weights(recipe: Recipe, task: TaskSpec, shares: Tensor) -> Tensor | None:
@@ -124,7 +128,7 @@ def _of_logits(logits: Tensor, targets: Tensor, recipe: Recipe, several: bool, w
     A weight is the picture's, by its class before smoothing: smoothing would else pull every picture to the rare ones.
     """
     logits = logits.float()  # a loss summed in bf16 loses the small differences it is about
-    loss = recipe.loss or ("bce" if several else "cross_entropy")
+    loss = _loss_of(recipe, several)
     if _looks_at_each_label(loss, several):
         gamma = recipe.focal_gamma if loss == "focal" else 0.0
         return _of_decisions(logits, targets, gamma, recipe.label_smoothing, weights)

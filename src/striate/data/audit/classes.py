@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from striate.data.audit.found import Found, counted, first_names, found
+from striate.core.errors import first_of
+from striate.data.audit.found import Found, counted, found
 from striate.data.audit.material import Material
 
 FEW = 20  # pictures of a class to learn from
@@ -29,7 +30,7 @@ def _missing(material: Material, counts: np.ndarray[tuple[int, ...], np.dtype[np
                     "error" if split == "train" else "warning",
                     split,
                     f"{split} has no picture of {counted(len(missing), 'class').replace('classs', 'classes')}: "
-                    f"{first_names(missing)}.",
+                    f"{first_of(missing)}.",
                     "Add some, or leave the class out; no score can speak of it.",
                     numbers={"classes": len(missing)},
                 )
@@ -46,7 +47,7 @@ def _few(material: Material, learned: np.ndarray[tuple[int, ...], np.dtype[np.in
             "few-pictures",
             "warning",
             "train",
-            f"Fewer than {FEW} pictures to learn from: {first_names([f'{name} ({n})' for n, name in sorted(few)])}.",
+            f"Fewer than {FEW} pictures to learn from: {first_of([f'{name} ({n})' for n, name in sorted(few)])}.",
             "Add pictures, or start from published weights (--pretrained).",
             numbers={"classes": len(few), "fewest": min(few)[0]},
         )
@@ -89,7 +90,7 @@ def _groups(material: Material) -> list[Found]:
             "error",
             "groups",
             f"LEAK: {counted(len(shared), 'group')} of pictures that belong together "
-            f"{'is' if len(shared) == 1 else 'are'} in more than one split: {first_names(names)}.",
+            f"{'is' if len(shared) == 1 else 'are'} in more than one split: {first_of(names)}.",
             "Move each group into one split, or leave the splits out and let groups be held out whole.",
             pictures=pictures,
         )

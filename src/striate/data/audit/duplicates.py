@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from striate.core.errors import first_of
 from striate.core.finding import Severity
-from striate.data.audit.found import Found, counted, first_names, found
+from striate.data.audit.found import Found, counted, found
 from striate.data.audit.likeness import find_alike
 from striate.data.audit.material import Material
 
@@ -114,7 +115,7 @@ def _conflicts(material: Material, copies: list[Copies]) -> Found | None:
         "warning",
         "labels",
         f"{counted(len(copies))} {'is' if len(copies) == 1 else 'are'} there with different labels: "
-        f"{first_names(names, 3)}.",
+        f"{first_of(names, 3)}.",
         "Decide which label is right; one of each is an error, or the classes overlap.",
         pictures=copies,
     )
@@ -155,4 +156,4 @@ def _where(material: Material, copies: list[Copies]) -> str:
 
 
 def _pairs_named(material: Material, copies: list[Copies]) -> str:
-    return first_names([" = ".join(material.names[one] for one in together[:2]) for together in copies], 3)
+    return first_of([" = ".join(material.names[one] for one in together[:2]) for together in copies], 3)

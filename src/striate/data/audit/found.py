@@ -8,8 +8,6 @@ from typing import final
 
 from striate.core.finding import Finding, Severity
 
-NAMED = 5  # pictures in a sentence
-
 
 @final
 @dataclass(frozen=True)
@@ -47,9 +45,3 @@ def found(
 def counted(number: int, what: str = "picture") -> str:
     """Return ``"1 picture"`` or ``"1,234 pictures"``."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def first_names(names: Sequence[str], most: int = NAMED) -> str:
-    """Return the first names and how many more there are."""
-    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

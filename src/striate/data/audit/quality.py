@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from striate.core.errors import first_of
 from striate.data.audit.examine import Record
-from striate.data.audit.found import Found, counted, first_names, found
+from striate.data.audit.found import Found, counted, found
 from striate.data.audit.material import Material
 from striate.data.decode import ALPHA_MODES, GREY_MODES
 
@@ -38,7 +39,7 @@ def _unreadable(material: Material, records: Sequence[Record]) -> list[Found]:
             "error",
             "files",
             f"{counted(len(bad), 'file')} of {len(records):,} cannot be used: "
-            + first_names([f"{material.names[n]} {why}" for n, why in zip(bad, reasons, strict=True)])
+            + first_of([f"{material.names[n]} {why}" for n, why in zip(bad, reasons, strict=True)])
             + ".",
             "Copy them again or remove them.",
             pictures=[(number,) for number in bad],
@@ -159,7 +160,7 @@ def _listed(
             code,
             "warning" if severity == "warning" else "note",
             "files" if material.records is not None else "pictures",
-            f"{counted(len(numbers))} ({share:.1%}) {what}: {first_names([material.names[n] for n in numbers])}.",
+            f"{counted(len(numbers))} ({share:.1%}) {what}: {first_of([material.names[n] for n in numbers])}.",
             fix,
             pictures=[(number,) for number in numbers],
             numbers={"share": share},

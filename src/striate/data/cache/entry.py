@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from striate.core import files
+from striate.core import files, machine
 from striate.core.errors import FileError
 from striate.core.spec import InputSpec
 from striate.data.cache.build import Block
@@ -198,6 +198,27 @@ class Entry:
         if os.fstat(descriptor).st_size > layout.size:
             os.ftruncate(descriptor, layout.size)
         os.posix_fallocate(descriptor, 0, layout.size)
+
+    @contextlib.contextmanager
+    def filled(self, name: str, descriptor: int, layout: Layout) -> Iterator[None]:
+        """Begin, let the caller write all pictures, and say what went wrong; of a full disk nothing is left.
+
+        Raises:
+            FileError: they cannot be written, or somebody removed them.
+        """
+        try:
+            self.begin(name, descriptor, layout)
+            yield
+        except FileNotFoundError as error:
+            raise FileError(
+                f"The pictures of {name} were removed from {self.folder.parent} while they were decoded. Start again."
+            ) from error
+        except OSError as error:
+            self.remove_alone()
+            raise FileError(
+                f"Cannot write the pictures of {name} to {self.folder.parent}: {error.strerror}; they take "
+                f"{machine.in_words(layout.size)}. Free some space, or name another folder with STRIATE_CACHE."
+            ) from error
 
     def note(self, notes: Sequence[Note]) -> None:
         """Add blocks to the journal, whose bytes are synced."""

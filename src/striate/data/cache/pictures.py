@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from striate.core import machine
-from striate.core.errors import DataError, FileError
+from striate.core.errors import DataError, FileError, first_lines
 from striate.core.spec import InputSpec
 from striate.data.cache.build import close_over, decode_blocks, decoding_bar, kept_numbers, write_block
 from striate.data.cache.entry import Entry, Note, Record, entry_key
@@ -24,7 +24,6 @@ from striate.data.memory import check_memory
 from striate.data.preprocess import statistics
 
 _LOGGER = logging.getLogger(__name__)
-_LISTED_ERRORS = 5
 _SYNC_SECONDS = 1.0  # of decoding, which a kill costs at most
 
 
@@ -130,24 +129,13 @@ def _built(
 ) -> Record:
     """Decode what is not in the entry yet, and write the record of the whole."""
     store = FileStore(descriptor)
-    try:
-        entry.begin(name, descriptor, layout)
+    with entry.filled(name, descriptor, layout):
         unreadable = _decode_missing(name, entry, store, paths, layout)
         if not skip_unreadable:
             _check_readable(unreadable, len(paths), skip=False)
         changed = close_over(store, layout, unreadable)
         store.sync()
         entry.note_changed(store, layout, changed)
-    except FileNotFoundError as error:
-        raise FileError(
-            f"The pictures of {name} were removed from {entry.folder.parent} while they were decoded. Start again."
-        ) from error
-    except OSError as error:
-        entry.remove_alone()
-        raise FileError(
-            f"Cannot write the pictures of {name} to {entry.folder.parent}: {error.strerror}; they take "
-            f"{machine.in_words(layout.size)}. Free some space, or name another folder with STRIATE_CACHE."
-        ) from error
     mean, std = _statistics(store, layout, unreadable)
     record = Record(
         pictures=len(paths) - len(unreadable),
@@ -248,14 +236,12 @@ def _check_readable(unreadable: Mapping[int, str], pictures: int, *, skip: bool)
     """Name what cannot be read: in an error, or where it is to be skipped in a warning."""
     if not unreadable:
         return
-    reasons = [unreadable[number] for number in sorted(unreadable)]
-    listed = "\n".join(f"  {reason}" for reason in reasons[:_LISTED_ERRORS])
-    rest = f"\n  … and {len(reasons) - _LISTED_ERRORS:,} more" if len(reasons) > _LISTED_ERRORS else ""
-    named = f"{len(reasons):,} of {pictures:,} pictures cannot be read"
+    reasons = first_lines([unreadable[number] for number in sorted(unreadable)])
+    named = f"{len(unreadable):,} of {pictures:,} pictures cannot be read"
     if skip:
-        _LOGGER.warning("%s and are left out:\n%s%s", named, listed, rest)
+        _LOGGER.warning("%s and are left out:\n%s", named, reasons)
         return
-    raise DataError(f"{named}; leave them out with --skip-unreadable (skip_unreadable=True):\n{listed}{rest}")
+    raise DataError(f"{named}; leave them out with --skip-unreadable (skip_unreadable=True):\n{reasons}")
 
 
 def _over_limit(layout: Layout) -> str:

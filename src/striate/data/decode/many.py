@@ -12,13 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from striate.core.errors import DataError
+from striate.core.errors import DataError, first_lines
 from striate.core.spec import InputSpec
 from striate.data.decode.picture import decode_for
 from striate.data.memory import check_memory
 from striate.data.preprocess import resize_to_uint8
 
-_LISTED_ERRORS = 5
 _MOST_PER_TASK = 32
 _SETTING_THREADS = threading.Lock()
 
@@ -129,9 +128,7 @@ def _check_failures(failures: Sequence[str], pictures: int) -> None:
     if len(failures) == 1:
         raise DataError(failures[0])
     if failures:
-        listed = "\n".join(f"  {failure}" for failure in failures[:_LISTED_ERRORS])
-        rest = f"\n  … and {len(failures) - _LISTED_ERRORS:,} more" if len(failures) > _LISTED_ERRORS else ""
-        raise DataError(f"{len(failures):,} of {pictures:,} pictures cannot be read:\n{listed}{rest}")
+        raise DataError(f"{len(failures):,} of {pictures:,} pictures cannot be read:\n{first_lines(failures)}")
 
 
 def _check_target(pictures: int, spec: InputSpec, rows: NDArray[np.uint8]) -> None:

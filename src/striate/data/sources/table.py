@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeGuard, final
 import torch
 from torch import Tensor
 
-from striate.core.errors import DataError, listed, suggest
+from striate.core.errors import DataError, first_of, listed, suggest
 from striate.data.sources.classes import check_classes
 from striate.data.sources.groups import numbered_groups
 from striate.data.sources.listing import Listing
@@ -36,7 +36,6 @@ COLUMN_NAMES = {
 }
 _ABSENT, _PRESENT = ("0", "0.0", "false"), ("1", "1.0", "true")
 _NOTHING = ("nan", "<NA>", "None", "NaT")  # how data frames print a cell that is empty
-_MOST_LISTED = 5
 
 
 class Frame(Protocol):
@@ -76,15 +75,12 @@ class Table:
 
     def at(self, rows: Sequence[int], cells: Sequence[str]) -> str:
         """Return cells with the numbers of their rows, the first five at most."""
-        first = [f"{cells[row]!r} ({self.unit} {self.numbers[row]})" for row in rows[:_MOST_LISTED]]
-        rest = f" and {len(rows) - _MOST_LISTED:,} more" if len(rows) > _MOST_LISTED else ""
-        return ", ".join(first) + rest
+        return first_of([f"{cells[row]!r} ({self.unit} {self.numbers[row]})" for row in rows])
 
     def where(self, rows: Sequence[int]) -> str:
         """Return the numbers of rows, the first five at most."""
-        rest = f" and {len(rows) - _MOST_LISTED:,} more" if len(rows) > _MOST_LISTED else ""
         plural = "s" if len(rows) > 1 else ""
-        return f"{self.unit}{plural} {', '.join(str(self.numbers[row]) for row in rows[:_MOST_LISTED])}{rest}"
+        return f"{self.unit}{plural} {first_of([str(self.numbers[row]) for row in rows])}"
 
 
 def read_table(path: Path) -> Table:

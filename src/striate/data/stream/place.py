@@ -10,13 +10,15 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, final
+from typing import final
 
+from striate.core.downloads import CheckedRedirects
 from striate.core.errors import DataError, FileError
 
 ATTEMPTS = 6  # in a row that bring nothing; the waits between them add up to 15 seconds
 _FIRST_WAIT_SECONDS = 0.5
 _TIMEOUT_SECONDS = 30
+_MOST_REDIRECTS = 5
 _CHUNK = 1 << 18
 _SCHEMES = ("http", "https")
 # What a server may take back: too many requests, and troubles of its own.
@@ -116,7 +118,7 @@ def _append(received: bytearray, url: str, offset: int, size: int) -> None:
     """Ask for what is lacking, and append it as it comes; an answer that ends too early is an error."""
     start = offset + len(received)
     headers = {"User-Agent": "striate", "Range": f"bytes={start}-{offset + size - 1}", "Accept-Encoding": "identity"}
-    opener = urllib.request.build_opener(_Redirects)
+    opener = urllib.request.build_opener(CheckedRedirects(_check_redirect, _MOST_REDIRECTS))
     try:
         response = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -155,22 +157,8 @@ def _gone(url: str, error: BaseException) -> FileError:
     return FileError(f"Cannot read {url}: {reason}, {ATTEMPTS} times in a row. Check the server and the connection.")
 
 
-@final
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows few redirects, and none away from HTTPS or to anything but a web server."""
-
-    max_redirections = 5
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        scheme = urllib.parse.urlsplit(newurl).scheme.lower()
-        if scheme != "https" and (scheme != "http" or req.type == "https"):
-            raise FileError(f"{req.full_url} must not lead away from {req.type}://, got a redirect to {newurl}.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+def _check_redirect(request: urllib.request.Request, to: str) -> None:
+    """Refuse to be led away from HTTPS, or to anything but a web server."""
+    scheme = urllib.parse.urlsplit(to).scheme.lower()
+    if scheme != "https" and (scheme != "http" or request.type == "https"):
+        raise FileError(f"{request.full_url} must not lead away from {request.type}://, got a redirect to {to}.")

@@ -35,7 +35,7 @@ from striate.data.stream.place import Place
 # Two groups are in memory at a time, the one that is trained on and the next one: 32 MB.
 GROUP_BYTES = 16 << 20
 BATCHES_AHEAD = 3
-_PICTURES_AT_ONCE = 256  # of a split that is read whole
+PICTURES_AT_ONCE = 256  # of a split that is read whole
 _SAMPLE_STREAM = -2  # keys the choice of a sample of the pictures; epochs are 0 and up
 
 
@@ -252,8 +252,8 @@ def read_split(place: Place, blocks: Sequence[PlacedBlock], spec: Spec, count: i
     images = np.empty((total, *spec.input.shape), dtype=np.uint8)
     labels, origins = [], []
     samples = (sample for block in blocks for sample in read_block(place, block))
-    for start in range(0, total, _PICTURES_AT_ONCE):
-        piece = list(itertools.islice(samples, min(_PICTURES_AT_ONCE, total - start)))
+    for start in range(0, total, PICTURES_AT_ONCE):
+        piece = list(itertools.islice(samples, min(PICTURES_AT_ONCE, total - start)))
         decode_samples(piece, spec.input, images[start : start + len(piece)], place)
         labels.append(labels_of(piece, spec.task))
         origins += [sample.origin for sample in piece]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from striate.core import files, machine
+from striate.core import files
 from striate.core.errors import FileError
 from striate.core.spec import Spec
 from striate.data.cache.entry import Entry, Record
@@ -19,11 +19,10 @@ from striate.data.cache.layout import FileStore, Layout, view
 from striate.data.cache.limit import make_room, pictures_folder
 from striate.data.imageset import Split
 from striate.data.stream.place import Place
-from striate.data.stream.stream import PlacedBlock, decode_samples, labels_of, read_block, read_split
+from striate.data.stream.stream import PICTURES_AT_ONCE, PlacedBlock, decode_samples, labels_of, read_block, read_split
 
 _RULES = 1  # raised whenever the same shards may become other pixels
 _LABELS_FILE = "labels.json"
-_PICTURES_AT_ONCE = 256
 
 
 def read_whole(place: Place, blocks: Sequence[PlacedBlock], spec: Spec, name: str) -> Split:
@@ -106,20 +105,14 @@ def _fill(
     samples = (sample for block in blocks for sample in read_block(place, block))
     labels: list[object] = []
     origins: list[str] = []
-    try:
-        entry.begin(name, descriptor, layout)
-        while piece := list(itertools.islice(samples, _PICTURES_AT_ONCE)):
+    with entry.filled(name, descriptor, layout):
+        while piece := list(itertools.islice(samples, PICTURES_AT_ONCE)):
             rows = np.empty((len(piece), *spec.input.shape), dtype=np.uint8)
             decode_samples(piece, spec.input, rows, place)
             store.write(rows, region.place(len(origins)))
             labels += labels_of(piece, spec.task).tolist()
             origins += [sample.origin for sample in piece]
         store.sync()
-    except OSError as error:
-        raise FileError(
-            f"Cannot write the pictures of {name} to {entry.folder.parent}: {error.strerror}; they take "
-            f"{machine.in_words(layout.size)}. Free some space, or name another folder with STRIATE_CACHE."
-        ) from error
     files.write_text(entry.folder / _LABELS_FILE, json.dumps({"labels": labels, "origins": origins}))
     unmeasured = (0.0,) * spec.input.channels
     entry.write_record(
