@@ -84,7 +84,7 @@ def test_learning_from_val_too_chooses_nothing_and_keeps_the_last_weights(
     last = Last()
     whole = {"learn_from": "train+val", "average": "none"}
     run = train(image_set, tmp_path / "run", observers=[last], **whole)
-    assert run.train_pictures == len(image_set.train) + len(image_set.val)
+    assert len(run.learned) == len(image_set.train) + len(image_set.val)
     assert run.val_accuracy is None
     assert "val_accuracy" not in run.history[-1]
     assert all(torch.equal(tensor, last.state[name]) for name, tensor in run.network.state_dict().items())

@@ -90,7 +90,7 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
 
 def test_learns_from_a_stream(packed: Path, whole: st.Run) -> None:
     images = st.load_data(packed)
-    assert whole.train_pictures == len(images.learned)
+    assert len(whole.learned) == len(images.learned)
     assert st.evaluate(whole.network, images.test).accuracy > 0.9  # type: ignore[union-attr]
 
 

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from striate.training.run import Run
 
-EVENTS = ("on_train_begin", "on_batch_end", "on_epoch_end", "on_train_end")
+EVENTS = ("on_train_begin", "on_backward_end", "on_batch_end", "on_epoch_end", "on_train_end")
 
 
 class Observer:
     """Receives the events of a run, named as in Keras. Another method whose name starts with ``on_`` is an error.
 
-    ===================  ============================================================================
+    ===================  ========================================================================================
     ``on_train_begin``   before the first step; the recipe is resolved
+    ``on_backward_end``  before every update: ``run.seen``, ``run.loss``, and every parameter's gradient
     ``on_batch_end``     after every update: ``run.step``, ``run.loss``, ``run.learning_rate``
     ``on_epoch_end``     after validation: ``run.history[-1]``
     ``on_train_end``     when the run is over, however it ended: ``run.stop_reason``
-    ===================  ============================================================================
+    ===================  ========================================================================================
 
     An observer reads the run and may call ``run.stop(reason)``; it does not change the network.
     """
@@ -31,6 +32,9 @@ class Observer:
 
     def on_train_begin(self, run: Run) -> None:
         """Before the first step."""
+
+    def on_backward_end(self, run: Run) -> None:
+        """Before every update."""
 
     def on_batch_end(self, run: Run) -> None:
         """After every update."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from striate.core.errors import FileError
 from striate.core.spec import Spec
+from striate.data.imageset import Split
+from striate.data.stream.stream import Stream
 from striate.networks.build import Blueprint, blueprint_of
 from striate.training.recipe import Recipe
 
@@ -37,6 +39,24 @@ class Tally:
         self.pictures += pictures
         self.loss += mean_loss * pictures
         self.correct += correct
+
+
+@final
+@dataclass(eq=False)
+class Seen:
+    """One batch as the network sees it in a step, for observers to look at.
+
+    Args:
+        index: (B,) int64, what keys the random draws of each picture, see `Batch`.
+        pictures: (B, C, H, W) float32 on the device: augmented, normalised, mixed.
+        targets: as `compute_loss` takes them.
+        logits: (B, K), what the network answered, once the forward pass is done.
+    """
+
+    index: Tensor
+    pictures: Tensor
+    targets: Tensor
+    logits: Tensor | None = None
 
 
 @dataclass
@@ -72,8 +92,9 @@ class Run:
         recipe: resolved before step 0.
         data: name, fingerprint and, where it can be loaded again, the source of the pictures.
         steps_per_epoch: updates in an epoch.
-        train_pictures: how many there are to learn from.
         class_weights: of the loss, (K,) float32, once training has begun; None where all classes count the same.
+        learned: the pictures that are learned from.
+        seen: the batch of the step that is under way, or of the last one.
         folder: where everything is written.
     """
 
@@ -82,7 +103,8 @@ class Run:
     recipe: Recipe
     data: dict[str, Any]
     steps_per_epoch: int
-    train_pictures: int
+    learned: Split | Stream
+    seen: Seen | None = None
     folder: Path = Path()
     step: int = 0
     loss: float = float("nan")

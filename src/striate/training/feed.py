@@ -1,0 +1,48 @@
+"""The feed: what is left of a run, epoch by epoch and batch by batch, as the network sees it."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterator
+
+from striate.core import machine
+from striate.core.machine import Execution
+from striate.data.augment.augment import training_batch
+from striate.data.balance import balancing_shares
+from striate.data.batches import Batch, epoch_batches
+from striate.data.imageset import Split
+from striate.training.run import Run, Seen
+
+
+def epochs_left(run: Run) -> Iterator[tuple[int, int]]:
+    """Yield (epoch, number of its phase) from where the run stands; nothing where it has ended."""
+    ends = list(itertools.accumulate(math.ceil(phase.epochs) for phase in run.recipe.plan))
+    if not run.stop_reason:
+        for epoch in range(run.epoch, run.epochs):
+            yield epoch, bisect.bisect_right(ends, epoch)
+
+
+def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) -> Iterator[Seen]:
+    """Yield what is left of an epoch, each batch on the device, augmented and normalised."""
+    recipe, learned, device = run.recipe, run.learned, machine.device()
+    resolution = recipe.plan[phase_number].resolution
+    size = (resolution, resolution) if resolution else (run.spec.input.height, run.spec.input.width)
+    shares = None
+    if isinstance(learned, Split) and recipe.sampling == "balanced":
+        shares = balancing_shares(learned.labels, run.spec.task.classes)
+    batches = epoch_batches(
+        learned,
+        recipe.batch_size,
+        epoch=epoch,
+        seed=recipe.seed,
+        drop_last=len(learned) >= recipe.batch_size,
+        start_batch=run.step - epoch * run.steps_per_epoch,
+        size=size if resolution else None,
+        shares=shares,
+    )
+    for batch in itertools.islice(batches, run.total_steps - run.step):
+        batch = Batch(*(one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index)))
+        pictures, targets = training_batch(batch, recipe, run.spec, size=size, epoch=epoch, seed=recipe.seed)
+        yield Seen(batch.index, execution.arrange(pictures), targets)

@@ -1,0 +1,92 @@
+"""The end of an epoch: what is measured on val, which weights are the best so far, and whether to stop."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from striate.core.errors import TrainingError
+from striate.core.machine import Execution
+from striate.data.balance import class_counts
+from striate.data.imageset import Split
+from striate.evaluation.multilabel import mean_average_precision
+from striate.prediction.predictor import compute_logits
+from striate.training.losses import count_correct
+from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
+
+# What a target is compared with, by what the weights are chosen by.
+_ERRORS = {
+    "val_accuracy": "the error on val",
+    "val_balanced_accuracy": "1 − balanced accuracy on val",
+    "val_mean_average_precision": "1 − mean average precision on val",
+}
+
+
+def end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution) -> None:
+    """Write down how the epoch went, and choose by val where there is one."""
+    run.history.append(
+        {
+            "epoch": epoch,
+            "step": run.step,
+            "seconds": run.train_seconds,
+            "learning_rate": run.learning_rate,
+            "loss": run.tally.loss / run.tally.pictures,
+            "accuracy": run.tally.correct / run.tally.pictures,
+        }
+    )
+    run.tally = Tally()
+    if val is not None:
+        _choose(run, val, epoch, network, execution)
+
+
+def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Execution) -> None:
+    """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
+    logits = compute_logits(network, val.images, run.spec.input, execution)  # (N, K)
+    measured = _measure(logits, val, balanced=run.chosen_by == "val_balanced_accuracy")
+    loss = finite(measured["val_loss"], "loss on val", run)
+    run.history[-1] |= measured
+    score = measured[run.chosen_by]
+    if run.best is None or (score, -loss) > (run.best.score, -run.best.loss):
+        state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        run.best = Best(epoch, score, loss, state)
+    patience, target = run.recipe.early_stopping_epochs, run.recipe.target_error
+    if target is not None and 1 - score <= target:
+        what = _ERRORS[run.chosen_by]
+        run.stop_reason = f"{what}, {1 - score:.2%}, has reached the target of {target:.2%}"
+    elif patience is not None and epoch - run.best.epoch >= patience:
+        run.stop_reason = f"val has not improved for {patience} epochs"
+
+
+def _measure(logits: Tensor, val: Split, *, balanced: bool) -> dict[str, float]:
+    """Return what the history says of logits (N, K) of val; see `Run`."""
+    several = val.spec.task.labels == "multi"
+    accuracy = {"val_accuracy": count_correct(logits, val.labels, several=several) / len(val)}
+    if several:
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, val.labels.float()).item()
+        return {"val_loss": loss, **accuracy, "val_mean_average_precision": mean_average_precision(logits, val.labels)}
+    if balanced:
+        accuracy["val_balanced_accuracy"] = _balanced_accuracy(logits.argmax(1), val.labels, logits.shape[1])
+    return {"val_loss": nn.functional.cross_entropy(logits, val.labels).item(), **accuracy}
+
+
+def _balanced_accuracy(said: Tensor, labels: Tensor, classes: int) -> float:
+    """Return the mean recall of the classes that have pictures (Brodersen et al., ICPR 2010)."""
+    own, found = class_counts(labels, classes), class_counts(labels[said == labels], classes)
+    return (found[own > 0].double() / own[own > 0]).mean().item()
+
+
+def finite(loss: float, which: str, run: Run) -> float:
+    """Return the loss.
+
+    Raises:
+        TrainingError: it is not finite.
+    """
+    if math.isfinite(loss):
+        return loss
+    step = run.step if which == "loss on val" else run.step + 1
+    raise TrainingError(
+        f"The {which} became {loss} at step {step} (epoch {(step - 1) // run.steps_per_epoch + 1}, batch "
+        f"{(step - 1) % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
+        f"{run.folder / CHECKPOINT_FILE}. Try a lower learning rate (--lr {run.recipe.learning_rate / 10:g})."
+    )
