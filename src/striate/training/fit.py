@@ -18,7 +18,7 @@ from striate.core.machine import Execution
 from striate.data.balance import class_shares
 from striate.data.batches import batch_count
 from striate.data.imageset import ImageSet, Split
-from striate.data.keyed import keyed_generator, keyed_seed
+from striate.data.keyed import keyed_generator
 from striate.data.preprocess import normalise
 from striate.data.stream.stream import Stream
 from striate.evaluation.multilabel import fit_thresholds
@@ -28,8 +28,9 @@ from striate.training import checkpoint
 from striate.training.average import WeightAverage
 from striate.training.events import Observer
 from striate.training.feed import batches_left, epochs_left
+from striate.training.forward import forward
 from striate.training.interruption import interruptible
-from striate.training.losses import class_weights, compute_loss, count_correct, main_logits, resolve_loss
+from striate.training.losses import class_weights, compute_loss, count_correct, resolve_loss
 from striate.training.observers import default_observers
 from striate.training.optim import Updater
 from striate.training.recipe import Recipe
@@ -129,7 +130,7 @@ def _train(run: Run, val: Split | None, observers: list[Observer], *, resuming: 
     for epoch, phase_number in epochs_left(run):
         updater.begin(run.recipe.plan[phase_number])
         for seen in batches_left(run, epoch, phase_number, execution):
-            loss = _forward(run, seen, execution)
+            loss = forward(run, seen, execution)
             run.loss = finite(loss.item(), "loss", run)
             loss.backward()  # type: ignore[no-untyped-call]
             _tell(observers, "on_backward_end", run)
@@ -155,16 +156,6 @@ def _train(run: Run, val: Split | None, observers: list[Observer], *, resuming: 
 
     updater.end()
     _finish(run, val, average)
-
-
-def _forward(run: Run, seen: Seen, execution: Execution) -> Tensor:
-    """Return the loss of a batch, and note what the network answered."""
-    machine.seed_draws(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
-    with execution.autocast():
-        outputs = run.network(seen.pictures)
-    run.seen, seen.logits = seen, main_logits(outputs).detach()
-    several = run.spec.task.labels == "multi"
-    return compute_loss(outputs, seen.targets, run.network, run.recipe, several=several, weights=run.class_weights)
 
 
 def _count(run: Run, seen: Seen) -> None:

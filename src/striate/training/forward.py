@@ -1,0 +1,21 @@
+"""The forward pass of a training step: what the loop does, and whatever measures or tries it beforehand."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from striate.core import machine
+from striate.core.machine import Execution
+from striate.data.keyed import keyed_seed
+from striate.training.losses import compute_loss, main_logits
+from striate.training.run import Run, Seen
+
+
+def forward(run: Run, seen: Seen, execution: Execution) -> Tensor:
+    """Return the loss of a batch, and note what the network answered."""
+    machine.seed_draws(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
+    with execution.autocast():
+        outputs = run.network(seen.pictures)
+    run.seen, seen.logits = seen, main_logits(outputs).detach()
+    several = run.spec.task.labels == "multi"
+    return compute_loss(outputs, seen.targets, run.network, run.recipe, several=several, weights=run.class_weights)
