@@ -68,17 +68,39 @@ def alternate(contestants: Mapping[str, Callable[[], object]], pairs: int) -> li
 
 def upper_bound(ratios: list[float], resamples: int = 10_000) -> float:
     """Return the bootstrap's 95 % upper bound of the median."""
+    return _bootstrap(ratios, resamples)[int(0.975 * resamples)]
+
+
+def lower_bound(ratios: list[float], resamples: int = 10_000) -> float:
+    """Return the bootstrap's 95 % lower bound of the median."""
+    return _bootstrap(ratios, resamples)[int(0.025 * resamples)]
+
+
+def _bootstrap(ratios: list[float], resamples: int) -> list[float]:
     draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(resamples))
-    return medians[int(0.975 * resamples)]
+    return sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(resamples))
+
+
+def quick() -> bool:
+    """Return whether the script was started with ``--quick``: to see that it works, in about a minute."""
+    return "--quick" in sys.argv
+
+
+def say(*words: object) -> None:
+    """Print progress, apart from the figures, at once."""
+    print(*words, file=sys.stderr, flush=True)
 
 
 def report(name: str, claim: str, holds: bool, trials: list[dict[str, Any]], **figures: object) -> None:
-    """Print the figures and write them, with the machine and versions, to ``benchmarks/results/NAME.json``."""
+    """Print the figures and write them, with the machine and versions, to ``benchmarks/results/NAME.json``.
+
+    A quick run writes nothing: it has measured nothing.
+    """
     from striate.core import machine
 
     result = {"claim": claim, "holds": holds, **figures, "machine": machine.describe(), "trials": trials}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not quick():
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in result.items() if key != "trials"}, indent=1, ensure_ascii=False))
     sys.exit(0 if holds else 1)
