@@ -2,8 +2,8 @@
 
 Run ``python benchmarks/step.py [--quick]``. The bare loop is as lean as a person would write it who knows the machine:
 the set as one float tensor, normalised beforehand, the memory format and precision that were measured for `fit`,
-PyTorch's fused optimiser, the loss read at every step, nothing else. Both run in one process, in turns of some steps: an
-observer stops the clock of `fit` while the bare loop takes its turn. Validation at the end of an epoch is not counted.
+PyTorch's fused optimiser, the loss read at every step, nothing else. Both run in one process, in turns of some steps:
+an observer stops the clock of `fit` while the bare loop takes its turn. Validation after an epoch is not counted.
 """
 
 from __future__ import annotations
