@@ -17,11 +17,15 @@ from striate.training.run import Run, Seen
 
 
 def epochs_left(run: Run) -> Iterator[tuple[int, int]]:
-    """Yield (epoch, number of its phase) from where the run stands; nothing where it has ended."""
-    ends = list(itertools.accumulate(math.ceil(phase.epochs) for phase in run.recipe.plan))
-    if not run.stop_reason:
-        for epoch in range(run.epoch, run.epochs):
-            yield epoch, bisect.bisect_right(ends, epoch)
+    """Yield (epoch, number of its phase) from where the run stands; nothing where it has ended.
+
+    A budget may move the end of the last phase meanwhile.
+    """
+    ends = list(itertools.accumulate(math.ceil(phase.epochs) for phase in run.recipe.plan[:-1]))
+    epoch = run.epoch
+    while epoch < run.epochs and not run.stop_reason:
+        yield epoch, bisect.bisect_right(ends, epoch)
+        epoch += 1
 
 
 def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) -> Iterator[Seen]:
@@ -42,7 +46,7 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
         size=size if resolution else None,
         shares=shares,
     )
-    for batch in itertools.islice(batches, run.total_steps - run.step):
+    for batch in itertools.takewhile(lambda _: not run.finished, batches):
         batch = Batch(*(one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index)))
         pictures, targets = training_batch(batch, recipe, run.spec, size=size, epoch=epoch, seed=recipe.seed)
         yield Seen(batch.index, execution.arrange(pictures), targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Epochs = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Loss = Literal["cross_entropy", "hinge", "focal", "bce"]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Optimizer = Literal["sgd", "adamw", "rmsprop", "muon"]
+Schedule = Literal["one_cycle", "cosine", "exponential", "step", "plateau", "constant"]
 
 
 class Phase(BaseModel):
@@ -51,25 +54,45 @@ class Recipe(Augmentation):
 
     epochs: Epochs = Field(10, description="Passes over the training pictures; 1.5 ends in the middle of the second.")
     batch_size: Annotated[Positive, Parameter(alias="-b")] = Field(128, description="Pictures per step.")
-    optimizer: Annotated[Literal["sgd", "adamw"], Parameter(alias="--opt")] = Field(
-        "adamw", description="SGD with Nesterov momentum, or AdamW."
+    optimizer: Annotated[Optimizer, Parameter(alias="--opt")] = Field(
+        "adamw",
+        description="SGD with Nesterov momentum, AdamW, RMSprop, or Muon for filters and matrices within the network "
+        "and AdamW for the rest.",
     )
     learning_rate: Annotated[Rate, Parameter(alias="--lr")] = Field(3e-3, description="At the top of the schedule.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Of SGD; the first beta of AdamW.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.9, description="Of SGD, RMSprop and Muon; the first beta of AdamW."
+    )
     beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.999, description="The second beta of AdamW: short runs do better with less."
+    )
+    alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="For RMSprop: part of the mean square that each step keeps."
+    )
+    bias_rate_factor: Rate = Field(1.0, description="Factor on the learning rate of norms and biases.")
+    clip_gradient_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="Scale the gradient of all parameters down to this norm where it is longer."
     )
     weight_decay: Rate = Field(
         0.01, description="Decoupled: each step shrinks the weights by learning rate × this. Not norms and biases."
     )
-    schedule: Annotated[Literal["one_cycle", "cosine", "step", "constant"], Parameter(alias="--sched")] = Field(
+    l2: Rate = Field(0.0, description="λ of the penalty ½λΣw² that is added to the loss. Not norms and biases.")
+    l1: Rate = Field(0.0, description="λ of the penalty λΣ|w| that is added to the loss. Not norms and biases.")
+    schedule: Annotated[Schedule, Parameter(alias="--sched")] = Field(
         "one_cycle", description="The learning rate over the run, after the warm-up."
     )
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.2, description="Part of all steps in which the learning rate rises from 0 to its top."
     )
-    step_epochs: Positive = Field(10, description="For the step schedule: epochs between two drops.")
-    step_factor: Fraction = Field(0.1, description="For the step schedule: what each drop multiplies by.")
+    step_epochs: Positive = Field(
+        10, description="For the step schedule: epochs between two drops; for the exponential one: epochs of a drop."
+    )
+    step_factor: Fraction = Field(
+        0.1, description="For the step, exponential and plateau schedules: what each drop multiplies by."
+    )
+    plateau_epochs: Positive = Field(
+        3, description="For the plateau schedule: epochs in which the loss on val has not improved before each drop."
+    )
     loss: Loss | None = Field(
         None,
         description="Softmax with cross-entropy, the hinge of a linear SVM, the focal loss, or bce: each label for "
@@ -112,6 +135,11 @@ class Recipe(Augmentation):
     phases: Annotated[tuple[Phase, ...], Parameter(parse=False)] = Field(
         (), description="Parts of the run; their epochs add up to epochs."
     )
+    pace: Annotated[tuple[tuple[Epochs, Fraction], ...], Parameter(parse=False)] = Field(
+        (),
+        description="How far the schedule is, 0 to 1, after so many epochs; straight from each to the next. A budget "
+        "writes what it came to.",
+    )
 
     def __init__(self, **fields: Any) -> None:
         unknown = [name for name in fields if name not in type(self).model_fields]
@@ -121,7 +149,7 @@ class Recipe(Augmentation):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise RecipeError(_in_words(error)) from error
+            raise RecipeError(in_words(error)) from error
 
     @model_validator(mode="after")
     def _phases_make_the_run(self) -> Recipe:
@@ -130,6 +158,13 @@ class Recipe(Augmentation):
             raise ValueError(f"epochs must be the sum of the phases' epochs ({total:g}), got {self.epochs:g}")
         if any(phase.epochs % 1 for phase in self.phases[:-1]):
             raise ValueError("epochs of all phases but the last must be whole numbers")
+        return self
+
+    @model_validator(mode="after")
+    def _pace_only_rises(self) -> Recipe:
+        knots = [(0.0, 0.0), *self.pace, (self.epochs, 1.0)]
+        if self.pace and not all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(knots)):
+            raise ValueError(f"pace must rise, and end before epoch {self.epochs:g}")
         return self
 
     @model_validator(mode="after")
@@ -144,6 +179,8 @@ class Recipe(Augmentation):
         for field in ("early_stopping_epochs", "target_error"):
             if self.learn_from == "train+val" and getattr(self, field) is not None:
                 raise ValueError(f"{field} needs val to stop by: leave it out where learn_from is train+val")
+        if self.learn_from == "train+val" and self.schedule == "plateau":
+            raise ValueError("schedule must not be plateau where learn_from is train+val, which leaves no val to watch")
         return self
 
     @model_validator(mode="after")
@@ -158,10 +195,12 @@ class Recipe(Augmentation):
         return self.phases or (Phase(epochs=self.epochs),)
 
     def changed(self, **fields: Any) -> Recipe:
-        """Return a recipe with other values. New ``epochs`` alone are all spent as in the last phase."""
+        """Return a recipe with other values. New ``epochs`` alone are all spent as in the last phase, at even pace."""
         values = {name: getattr(self, name) for name in type(self).model_fields} | fields
         if "epochs" in fields and "phases" not in fields and self.phases:
             values["phases"] = (self.phases[-1].model_copy(update={"epochs": fields["epochs"]}),)
+        if "epochs" in fields and "pace" not in fields:
+            values["pace"] = ()
         return Recipe(**values)
 
     def write(self, path: Path) -> None:
@@ -176,17 +215,21 @@ def read_recipe(path: str | Path) -> Recipe:
         FileError: it cannot be read or is not TOML.
         RecipeError: an unknown field, or a value out of its range.
     """
+    return Recipe(**read_fields(path))
+
+
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """Read the fields of a recipe from a TOML file, as they stand there. See `read_recipe`."""
     try:
         with open(path, "rb") as opened:
-            fields = tomllib.load(opened)
+            return tomllib.load(opened)
     except OSError as error:
         raise FileError(f"Cannot read the recipe {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"The recipe {path} must be TOML: {error}.") from error
-    return Recipe(**fields)
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
     """Return the first problem as one sentence that names the field, what must hold and what was received."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])

@@ -78,7 +78,8 @@ class Run:
     """A training run.
 
     ``history`` has one entry per epoch: ``epoch`` (1 for the first), ``step``, ``seconds``, ``learning_rate``,
-    ``loss``, ``accuracy`` (on the training pictures as they were learned: augmented, mixed, drawn) and, where val is
+    ``loss``, ``accuracy`` (on the training pictures as they were learned: augmented, mixed, drawn), ``l2_penalty`` and,
+    where there is one, ``l1_penalty`` (see `Penalty`; no part of ``loss``) and, where val is
     not learned from, ``val_loss`` (cross-entropy, or binary cross-entropy of several labels, whatever is learned by),
     ``val_accuracy``, where classes are balanced ``val_balanced_accuracy`` (the mean recall of the classes) and, of
     several labels, ``val_mean_average_precision``. Accuracy is the part of the pictures that are right: of several
@@ -96,6 +97,8 @@ class Run:
         learned: the pictures that are learned from.
         seen: the batch of the step that is under way, or of the last one.
         folder: where everything is written.
+        budget_seconds: what the training time is held to; None where the recipe says how long it trains.
+        expected_seconds: what was measured beforehand that training takes; None where nothing was.
     """
 
     network: nn.Module
@@ -110,7 +113,8 @@ class Run:
     loss: float = float("nan")
     learning_rate: float = 0.0
     train_seconds: float = 0.0
-    seconds_per_step: float | None = None
+    budget_seconds: float | None = None
+    expected_seconds: float | None = None
     class_weights: Tensor | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
