@@ -122,7 +122,7 @@ def test_a_batch_that_does_not_fit_in_memory(striate: Striate, picture_folder: P
         (("--epoch", "3"), ("--epoch", "--epochs")),
         (("--epochs", "many"), ("epochs must be", "many")),
         (("--lr", "-1"), ("learning_rate must be greater than or equal to 0", "-1")),
-        (("--opt", "adam"), ("optimizer must be 'sgd' or 'adamw', got 'adam'",)),
+        (("--opt", "adam"), ("optimizer must be 'sgd', 'adamw', 'rmsprop' or 'muon', got 'adam'",)),
         (("--epochs", "1e300"), ("epochs must be less than or equal to 1000000",)),
         (("--threads", "100000"), ("threads must be less than or equal to 1024",)),
         (("--shift", "16"), ("shift must be less than the 16 pixels of the pictures, got 16.",)),

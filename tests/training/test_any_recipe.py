@@ -43,8 +43,12 @@ _PHASES = st_.sampled_from(
     [(), ({"epochs": 0.25},), ({"epochs": 0.25, "resolution": 8},), ({"epochs": 0.25, "frozen": ("nothing",)},)]
 )
 _FIELDS: dict[str, SearchStrategy[Any]] = {
-    "optimizer": st_.sampled_from(["sgd", "adamw"]),
-    "schedule": st_.sampled_from(["one_cycle", "cosine", "step", "constant"]),
+    "optimizer": st_.sampled_from(["sgd", "adamw", "rmsprop", "muon"]),
+    "schedule": st_.sampled_from(["one_cycle", "cosine", "exponential", "step", "plateau", "constant"]),
+    "clip_gradient_norm": st_.none() | st_.floats(0.01, 10),
+    "bias_rate_factor": st_.floats(0, 64),
+    "l2": st_.floats(0, 0.1),
+    "l1": st_.floats(0, 0.1),
     "loss": st_.sampled_from([None, "cross_entropy", "hinge", "focal", "bce"]),
     "focal_gamma": st_.floats(0, 10),
     "label_smoothing": st_.floats(0, 0.9),

@@ -13,7 +13,7 @@ from striate.training.recipe import read_recipe
     [
         ({"epoch": 3}, "A recipe has no field 'epoch'. Did you mean 'epochs'?"),
         ({"epochs": 0}, "epochs must be greater than 0, got 0."),
-        ({"optimizer": "adam"}, "optimizer must be 'sgd' or 'adamw', got 'adam'."),
+        ({"optimizer": "adam"}, "optimizer must be 'sgd', 'adamw', 'rmsprop' or 'muon', got 'adam'."),
         ({"label_smoothing": 1.0}, "label_smoothing must be less than 1, got 1.0."),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan."),
         (

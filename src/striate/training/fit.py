@@ -33,6 +33,7 @@ from striate.training.interruption import interruptible
 from striate.training.losses import class_weights, compute_loss, count_correct, resolve_loss
 from striate.training.observers import default_observers
 from striate.training.optim import Updater
+from striate.training.penalty import Penalty
 from striate.training.recipe import Recipe
 from striate.training.rehearsal import rehearse, some_pictures
 from striate.training.run import RECIPE_FILE, Run, Seen, run_folder
@@ -116,7 +117,7 @@ def _train(run: Run, val: Split | None, observers: list[Observer], *, resuming: 
     if not resuming:
         _prepare(run)
     execution.place(run.network)
-    updater = Updater(run.network, run.recipe)
+    updater, penalty = Updater(run.network, run.recipe), Penalty(run.network, run.recipe)
     average = WeightAverage(run.network, run.recipe.average_decay) if run.recipe.average == "ema" else None
     if resuming:
         checkpoint.restore(run, updater, average)
@@ -133,8 +134,10 @@ def _train(run: Run, val: Split | None, observers: list[Observer], *, resuming: 
             loss = forward(run, seen, execution)
             run.loss = finite(loss.item(), "loss", run)
             loss.backward()  # type: ignore[no-untyped-call]
+            penalty.add_gradients()
             _tell(observers, "on_backward_end", run)
-            run.learning_rate = run.recipe.learning_rate * learning_rate_factor(run.recipe, run.step, run.total_steps)
+            factor = learning_rate_factor(run.recipe, run.step, run.total_steps, run.history)
+            run.learning_rate = run.recipe.learning_rate * factor
             updater.step(phase_number, run.learning_rate)
             run.step += 1
             if average is not None:
@@ -148,7 +151,7 @@ def _train(run: Run, val: Split | None, observers: list[Observer], *, resuming: 
                 checkpoint.save(run, updater, average)
                 saved_at = time.perf_counter()
         if run.ends_epoch:
-            end_epoch(run, val, epoch + 1, average.network if average else run.network, execution)
+            end_epoch(run, val, epoch + 1, average.network if average else run.network, execution, penalty)
             _tell(observers, "on_epoch_end", run)
         checkpoint.save(run, updater, average)
         if run.stop_reason:

@@ -33,8 +33,10 @@ def in_one_line(entry: dict[str, float], epochs: int) -> str:
         val += f"balanced {entry['val_balanced_accuracy']:.2%}  "
     if "val_mean_average_precision" in entry:
         val += f"mAP {entry['val_mean_average_precision']:.2%}  "
+    penalty = entry["l2_penalty"] + entry.get("l1_penalty", 0.0)
     return (
-        f"epoch {entry['epoch']:.0f}/{epochs}  loss {entry['loss']:.4f}  accuracy {entry['accuracy']:.2%}  "
+        f"epoch {entry['epoch']:.0f}/{epochs}  loss {entry['loss']:.4f}  penalty {penalty:.4f}  "
+        f"accuracy {entry['accuracy']:.2%}  "
         f"{val}{entry['seconds']:.1f} s"
     )
 

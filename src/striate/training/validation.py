@@ -13,6 +13,7 @@ from striate.data.imageset import Split
 from striate.evaluation.multilabel import mean_average_precision
 from striate.prediction.predictor import compute_logits
 from striate.training.losses import count_correct
+from striate.training.penalty import Penalty
 from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
 
 # What a target is compared with, by what the weights are chosen by.
@@ -23,7 +24,9 @@ _ERRORS = {
 }
 
 
-def end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution) -> None:
+def end_epoch(
+    run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution, penalty: Penalty
+) -> None:
     """Write down how the epoch went, and choose by val where there is one."""
     run.history.append(
         {
@@ -33,6 +36,7 @@ def end_epoch(run: Run, val: Split | None, epoch: int, network: nn.Module, execu
             "learning_rate": run.learning_rate,
             "loss": run.tally.loss / run.tally.pictures,
             "accuracy": run.tally.correct / run.tally.pictures,
+            **penalty.measured(),
         }
     )
     run.tally = Tally()

@@ -1,0 +1,108 @@
+"""Groups: the parameters that always learn alike, their rule, learning rates and decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from striate.core.errors import RecipeError, suggest
+from striate.networks.contract import auxiliary_heads_of, leaves_of, stages_of
+from striate.training.recipe import Phase, Recipe
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that always learn alike.
+
+    Args:
+        rule: name of the optimiser.
+        factors: on the learning rate, one for each phase.
+        decay: their weight decay.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    rule: str
+    factors: tuple[float, ...]
+    decay: float
+
+
+def groups_of(network: nn.Module, recipe: Recipe) -> list[Group]:
+    """Return as few groups as the phases allow: parameters that always share everything share one.
+
+    Where the network offers ``parameter_groups(recipe)``, each of its groups says ``params`` and, optionally,
+    ``learning_rate_factor`` and ``weight_decay``; it chooses no rule.
+    """
+    by_phase = [_learning_rates(network, phase) for phase in recipe.plan]
+    spared = _without_decay(network)
+    for_adamw = (spared | _of_heads(network)) if recipe.optimizer == "muon" else set()
+    merged: dict[tuple[str, tuple[float, ...], float], list[nn.Parameter]] = {}
+    for parameter, own in _with_own_group(network, recipe):
+        factor = own.get("learning_rate_factor", 1.0) * (recipe.bias_rate_factor if parameter in spared else 1.0)
+        factors = tuple(factor * slowed.get(parameter, 1.0) for slowed in by_phase)
+        decay = own.get("weight_decay", 0.0 if parameter in spared else recipe.weight_decay)
+        rule = "adamw" if parameter in for_adamw else recipe.optimizer
+        merged.setdefault((rule, factors, decay), []).append(parameter)
+    return [Group(tuple(parameters), *shared) for shared, parameters in merged.items()]
+
+
+def decaying_parameters(network: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
+    """Return the parameters that weight decay and penalties are for.
+
+    They are all that learn but those of norms, biases and others of one dimension; a network's own groups that say a
+    ``weight_decay`` are in or out by it.
+    """
+    spared = _without_decay(network)
+    return [
+        parameter
+        for parameter, own in _with_own_group(network, recipe)
+        if own.get("weight_decay", 0.0 if parameter in spared else 1.0) > 0
+    ]
+
+
+def _with_own_group(network: nn.Module, recipe: Recipe) -> Iterator[tuple[nn.Parameter, dict[str, Any]]]:
+    """Yield each parameter that learns with the group that the network puts it into; an empty one where it does not."""
+    offered = getattr(network, "parameter_groups", None)
+    for own in offered(recipe) if callable(offered) else [{"params": network.parameters()}]:
+        for parameter in own["params"]:
+            if parameter.requires_grad:
+                yield parameter, own
+
+
+def _without_decay(network: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters of norms, the biases, and all others of one dimension, such as the slopes of a PReLU."""
+    of_norms = {p for module in network.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    biases = {p for name, p in network.named_parameters() if name.rpartition(".")[2] == "bias"}
+    return of_norms | biases | {p for p in network.parameters() if p.dim() <= 1}
+
+
+def _of_heads(network: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters of the layer whose outputs are the logits, and those of auxiliary heads.
+
+    Where the network names no head it is the last layer that has weights.
+    """
+    head = getattr(network, "head", None)
+    if not isinstance(head, nn.Module):
+        head = next((leaf for leaf in reversed(leaves_of(network).values()) if any(leaf.parameters())), network)
+    return {parameter for module in (head, *auxiliary_heads_of(network)) for parameter in module.parameters()}
+
+
+def _learning_rates(network: nn.Module, phase: Phase) -> dict[nn.Parameter, float]:
+    """Return the factor on the learning rate of each parameter whose stage has one in this phase."""
+    stages = stages_of(network)
+    return {parameter: rate for name, rate in phase.learning_rates.items() for parameter in stages[name].parameters()}
+
+
+def check_stage_names(network: nn.Module, recipe: Recipe) -> None:
+    """Refuse a recipe with a phase that names a stage which the network does not have."""
+    stages = stages_of(network)
+    for phase in recipe.plan:
+        for name in (*phase.frozen, *phase.learning_rates):
+            if name not in stages:
+                raise RecipeError(
+                    f"The network has no stage {name!r}.{suggest(name, stages)} Its stages are {', '.join(stages)}."
+                )
