@@ -1,0 +1,222 @@
+"""Processes: the several that train one network together, as torchrun or a cluster starts them.
+
+Who starts them says so in the environment: ``WORLD_SIZE``, ``RANK``, ``LOCAL_RANK``, ``MASTER_ADDR``, ``MASTER_PORT``.
+What is here does nothing where there is one process alone. All of them must call it in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from striate.core.errors import RecipeError, TrainingError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+Plain = TypeVar("Plain")
+
+# How long one may wait for another: as long as pictures take to be downloaded and decoded. Who has ended is noticed
+# at once.
+PATIENCE = timedelta(minutes=30)
+_NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@functools.cache
+def world() -> int:
+    """Return how many processes train together.
+
+    Raises:
+        RecipeError: there are several, and the environment lacks what they need to find each other.
+    """
+    count = int(os.environ.get("WORLD_SIZE") or 1)
+    lacking = [name for name in _NEEDED if not os.environ.get(name)]
+    if count > 1 and lacking:
+        raise RecipeError(
+            f"{count} processes (WORLD_SIZE) need {lacking[0]} in the environment to find each other, and it is not "
+            "there. Start them with torchrun, or unset WORLD_SIZE."
+        )
+    return count
+
+
+def rank() -> int:
+    """Return the number of this process among all, 0 for the first."""
+    return int(os.environ["RANK"]) if world() > 1 else 0
+
+
+def local_rank() -> int:
+    """Return the number of this process among those of its machine, 0 for the first."""
+    return int(os.environ.get("LOCAL_RANK") or 0) if world() > 1 else 0
+
+
+def first() -> bool:
+    """Return whether this is the first of all processes: the one that writes files and speaks."""
+    return rank() == 0
+
+
+def own_rows() -> slice:
+    """Return which rows of a batch are this process's: every world-th, from its rank on."""
+    return slice(rank(), None, world())
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """Replace a tensor by its sum over the processes, the same bits everywhere, and return it."""
+    if world() > 1:
+        _join()
+        with _together():
+            torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def side_by_side(tensor: Tensor) -> Tensor:
+    """Return the tensor (…) of every process, in the order of their ranks: (world, …)."""
+    every = tensor.new_zeros(world(), *tensor.shape)
+    every[rank()] = tensor
+    return add_up(every)
+
+
+def spread(tensors: list[Tensor]) -> None:
+    """Replace tensors by those of the first process."""
+    if world() == 1 or not tensors:
+        return
+    _join()
+    with _together():
+        for tensor in tensors:
+            whole = tensor.contiguous()
+            torch.distributed.broadcast(whole, src=0)
+            if whole is not tensor:
+                tensor.copy_(whole)
+
+
+def from_first(make: Callable[[], Plain]) -> Plain:
+    """Return what the first process makes; the others wait for it and make nothing.
+
+    Args:
+        make: its result must be what JSON can say: numbers, texts, None, lists and dicts of them.
+    """
+    if world() == 1:
+        return make()
+    words = json.dumps(make()).encode() if first() else b""
+    length = add_up(torch.tensor(len(words)))
+    letters = torch.zeros(int(length), dtype=torch.uint8)
+    if words:
+        letters.copy_(torch.frombuffer(bytearray(words), dtype=torch.uint8))
+    spread([letters])
+    result: Plain = json.loads(letters.numpy().tobytes())
+    return result
+
+
+@contextlib.contextmanager
+def first_of_machine_first() -> Iterator[None]:
+    """Let the first process of each machine do something before its others do: fill the cache that they share."""
+    if local_rank():
+        _wait()
+    yield
+    if not local_rank():
+        _wait()
+
+
+@contextlib.contextmanager
+def as_one() -> Iterator[None]:
+    """Let several processes be one on the terminal.
+
+    Only the first prints. Of an error, the first process that has one raises it, and the others end without a word.
+    All of them end together.
+    """
+    if world() == 1:
+        yield
+        return
+    _join()
+    with contextlib.ExitStack() as silence:
+        if not first():
+            nowhere = silence.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            silence.enter_context(contextlib.redirect_stdout(nowhere))
+            silence.enter_context(contextlib.redirect_stderr(nowhere))
+        try:
+            yield
+            _wait()
+            torch.distributed.destroy_process_group()
+        except (Exception, KeyboardInterrupt) as error:
+            silence.close()
+            if not _first_to_fail():
+                raise SystemExit(getattr(error, "exit_status", 1)) from None
+            raise
+
+
+def keep(name: str, words: str) -> None:
+    """Remember something for the processes that are started in the place of these, should one of them be killed."""
+    if first() and _can_be_restarted():
+        _store().set(f"striate/{name}", words)
+
+
+def kept(name: str) -> str | None:
+    """Return what was kept before a restart; None where nothing was, or where this is no restart."""
+    if not _can_be_restarted() or int(os.environ["TORCHELASTIC_RESTART_COUNT"]) == 0:
+        return None
+    key = f"striate/{name}"
+    return _store().get(key).decode() if _store().check([key]) else None
+
+
+def _can_be_restarted() -> bool:
+    """Return whether torchrun has started this process: its store outlives it."""
+    return "TORCHELASTIC_RESTART_COUNT" in os.environ and "MASTER_ADDR" in os.environ
+
+
+@functools.cache
+def _store() -> Store:
+    """Return where the processes find each other, and leave words for those that come after them."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store: Store = next(iter(rendezvous("env://", timeout=PATIENCE)))[0]
+    return store
+
+
+@functools.cache
+def _attempt() -> Store:
+    """Return the part of the store that is of these processes, and not of those before a restart."""
+    from torch._C._distributed_c10d import PrefixStore
+
+    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", _store())
+
+
+@functools.cache
+def _join() -> None:
+    """Meet the other processes: over gloo for what is on the CPU, over NCCL for what is on GPUs."""
+    backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _together():
+        torch.distributed.init_process_group(
+            backends, store=_attempt(), rank=rank(), world_size=world(), timeout=PATIENCE
+        )
+
+
+def _wait() -> None:
+    """Wait for all others to come here too."""
+    add_up(torch.zeros(1))
+
+
+def _first_to_fail() -> bool:
+    """Return whether no other process has failed before."""
+    try:
+        return int(_attempt().add("failed", 1)) == 1
+    except RuntimeError:
+        return False  # the process that had the store has ended, and not before it said why
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Say in words that another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            f"One of the {world()} processes has ended or cannot be reached, so all of them stop. A run that had begun "
+            "goes on from its last checkpoint: striate train --resume RUN, or start it with torchrun --max-restarts."
+        ) from error
