@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import striate as st
+from striate.training.run import checkpoints_in
 from tests.cli.conftest import Done, Striate, call, write_pictures
 from tests.conftest import make_image_set
 
@@ -192,7 +193,7 @@ def test_a_saved_file_that_is_truncated_or_of_another_kind(
     refused(striate(verb, "cut.safetensors", *more), "cut.safetensors is truncated: it ends before its weights do.")
     shutil.copy(picture, "picture.safetensors")
     refused(striate(verb, "picture.safetensors", *more), "is not a saved network: it must be a .safetensors file")
-    shutil.copy(trained / "checkpoint" / "state.safetensors", "state.safetensors")
+    shutil.copy(checkpoints_in(trained)[0], "state.safetensors")
     refused(striate(verb, "state.safetensors", *more), "is a file of striate's but not a saved network.")
 
 

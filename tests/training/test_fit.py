@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -15,9 +14,7 @@ from torch import Tensor, nn
 
 import striate as st
 from striate.networks import contract
-from striate.networks.saved import METADATA_KEY, read_tensors, write_tensors
 from striate.training.recipe import read_recipe
-from striate.training.run import CHECKPOINT_FILE
 from tests.conftest import make_image_set
 
 MODEL = "conv 8@3x3 pad 1 bn relu dropout 0.2 | maxpool 2 | fc 3"
@@ -146,20 +143,6 @@ def test_resuming_a_finished_run_changes_nothing(image_set: st.ImageSet, tmp_pat
     assert again.step == run.step
 
 
-@pytest.mark.parametrize("version", [1, 2, None, 4])
-def test_a_checkpoint_of_another_format_is_refused_in_a_sentence(
-    image_set: st.ImageSet, tmp_path: Path, version: int | None
-) -> None:
-    run = train(image_set, tmp_path / "run", observers=[StopAt(3)])  # no epoch has ended: nothing was chosen yet
-    path = run.folder / CHECKPOINT_FILE
-    metadata, tensors = read_tensors(path)
-    header = {**json.loads(metadata[METADATA_KEY]), "checkpoint_version": version}
-    write_tensors(path, tensors, json.dumps({name: value for name, value in header.items() if value is not None}))
-    message = r"checkpoint/state\.safetensors is not a checkpoint that this version of striate can read\."
-    with pytest.raises(st.FileError, match=message):
-        st.fit(st.build(MODEL, image_set.spec), image_set, resume=run.folder, progress=False)
-
-
 def test_resuming_with_other_pictures_or_another_network_is_refused(image_set: st.ImageSet, tmp_path: Path) -> None:
     train(image_set, tmp_path / "run", observers=[StopAt(3)])
     others = make_image_set(seed=5)
@@ -208,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_that_step(image_set: st.Imag
     epoch, batch = 9 // steps + 1, 9 % steps + 1
     assert str(error.value) == (
         f"The loss became nan at step 10 (epoch {epoch}, batch {batch}), so training stopped there; the last good "
-        f"state is in {tmp_path / 'run' / 'checkpoint' / 'state.safetensors'}. Try a lower learning rate (--lr 0.002)."
+        f"state is in {tmp_path / 'run' / 'checkpoint' / 'step-0.safetensors'}. Try a lower learning rate (--lr 0.002)."
     )
     assert error.value.exit_status == 1
     network.calls = -1000

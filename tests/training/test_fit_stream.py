@@ -23,7 +23,7 @@ from striate.data.batches import epoch_batches
 from striate.data.stream import scan, stream
 from striate.data.stream.pack import pack
 from striate.training import checkpoint
-from striate.training.run import CHECKPOINT_FILE
+from striate.training.run import checkpoints_in
 
 MODEL = "conv 4@3x3 pad 1 bn relu | gap | fc 2"
 RECIPE = st.Recipe(epochs=3, batch_size=8, learning_rate=0.02, flip="random", shift=1, average="ema")
@@ -80,7 +80,7 @@ def train(images: st.ImageSet, folder: Path, *observers: st.Observer) -> st.Run:
 
 
 def _steps(folder: Path) -> int:
-    return checkpoint.read_header(folder).step if (folder / CHECKPOINT_FILE).exists() else 0
+    return checkpoint.read_header(folder).step if checkpoints_in(folder) else 0
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:

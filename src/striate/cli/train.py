@@ -28,14 +28,15 @@ from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
 from striate.evaluation.multilabel import MultiScore
 from striate.evaluation.predictions import predictions_of, write_predictions
-from striate.networks.build import build, build_blueprint, check_fits_in_memory, read_model
+from striate.networks.build import build, build_blueprint, build_on_meta, check_fits_in_memory, read_model
 from striate.networks.pretrained import default_pretrained
 from striate.reporting.report import write_report
 from striate.training import checkpoint
 from striate.training.events import Observer
 from striate.training.fit import fit
-from striate.training.presets import recommended_model, recommended_recipe
-from striate.training.recipe import Recipe, read_recipe
+from striate.training.interruption import EXIT_STATUS
+from striate.training.presets import read_preset, recommended_model, recommended_preset
+from striate.training.recipe import Recipe
 from striate.training.run import Run, check_free
 
 PREDICTIONS_FILE = "predictions.csv"
@@ -54,7 +55,7 @@ def train(
     skip_unreadable: Annotated[bool, Parameter(negative="")] = False,
     output: Path | None = None,
     resume: Path | None = None,
-    config: Path | None = None,
+    config: str | None = None,
     preview_file: Annotated[Path | None, Parameter(name="--preview")] = None,
     recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008  (frozen)
     no_report: Annotated[bool, Parameter(negative="")] = False,
@@ -87,7 +88,7 @@ def train(
         skip_unreadable: Leave out picture files that cannot be read, and say which.
         output: The folder to write. Default: runs/DATA-NETWORK-NUMBER.
         resume: The folder of a run that was stopped, to go on with.
-        config: A recipe.toml to start from; flags change single fields.
+        config: A preset's name, such as mnist_994, or a recipe.toml to start from; flags change single fields.
         preview_file: Write pictures as the network will see them in the first epochs to this .png, and do not train.
         no_report: Leave out the page about the run, report.html; `striate report` writes it later.
         no_audit: Train without a look at the pictures first, or in spite of what it found; `striate audit` says more.
@@ -111,9 +112,9 @@ def train(
         network, images = _stopped(resume, data, data_dir)
         run = fit(network, images, resume=resume)
     else:
-        base = read_recipe(config) if config else None
+        base = read_preset(config) if config else None
         changes = {name: getattr(recipe, name) for name in recipe.model_fields_set}
-        said = base.changed(**changes) if base else recipe  # the rest is chosen when the pictures are known
+        said = base.recipe.changed(**changes) if base else recipe  # the rest is chosen when the pictures are known
         like, weights = _published(model, size, channels) if pretrained else (None, None)
         size, channels = (None, None) if pretrained else (size, channels)  # like has them
         images = load_data(
@@ -127,9 +128,9 @@ def train(
             group_by=group_by,
             skip_unreadable=skip_unreadable,
         )
-        model = model or recommended_model(images.name)
-        base = base or recommended_recipe(images.name, model, images.spec.input)
-        chosen = base.changed(**changes)
+        model = model or (base.model if base else None) or recommended_model(images)
+        base = base or recommended_preset(images, model, pretrained=pretrained)
+        chosen = base.recipe_for(build_on_meta(model, images.spec), images.spec.input, **changes)
         if preview_file is not None:
             return _write_preview(preview_file, images, chosen, json)
         network = build(model, images.spec, seed=chosen.seed, weights=weights)
@@ -140,7 +141,7 @@ def train(
     if run.interrupted:
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
         say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)
-        return 2
+        return EXIT_STATUS[str(run.stop_reason)]
     if audited is not None:
         keep_findings(audited, run.folder)
     _report(run, images.test, json)

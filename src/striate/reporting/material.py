@@ -23,7 +23,7 @@ from striate.networks import saved
 from striate.networks.geometry import geometry
 from striate.prediction.predictor import Classifier
 from striate.training import checkpoint
-from striate.training.run import CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, Run
+from striate.training.run import METRICS_FILE, MODEL_FILE, Run, checkpoints_in
 
 SAMPLE = 64  # pictures that a heavy look is shown
 
@@ -63,7 +63,7 @@ class Material:
     @cached_property
     def trained(self) -> checkpoint.CheckpointHeader | None:
         """What the run's checkpoint says; None where it is not there any more."""
-        return checkpoint.read_header(self.folder) if (self.folder / CHECKPOINT_FILE).is_file() else None
+        return checkpoint.read_header(self.folder) if checkpoints_in(self.folder) else None
 
     @cached_property
     def images(self) -> ImageSet:

@@ -26,6 +26,8 @@ from striate.networks import contract, saved
 from striate.prediction.predictor import compute_logits
 from striate.training import checkpoint
 from striate.training.average import WeightAverage
+from striate.training.budget import Budget, budget_seconds, look_ahead
+from striate.training.checkpoint import Checkpoint, Checkpoints
 from striate.training.events import Observer
 from striate.training.feed import batches_left, epochs_left
 from striate.training.forward import forward
@@ -36,11 +38,10 @@ from striate.training.optim import Updater
 from striate.training.penalty import Penalty
 from striate.training.recipe import Recipe
 from striate.training.rehearsal import rehearse, some_pictures
-from striate.training.run import RECIPE_FILE, Run, Seen, run_folder
+from striate.training.run import RECIPE_FILE, Run, Seen, check_free, run_folder
 from striate.training.schedule import learning_rate_factor
 from striate.training.validation import end_epoch, finite
 
-CHECKPOINT_SECONDS = 60.0  # the longest stretch of work that a crash can cost, besides the end of every epoch
 PREPARE_PICTURES = 5_000  # what a network's own data-dependent initialisation is shown at most
 PREPARE_BYTES = 64 << 20  # of them as floats: large pictures have as many patches with fewer
 _PREPARE_STREAM = -1  # keys the choice of these pictures; epochs are 0 and up
@@ -55,6 +56,7 @@ def fit(
     resume: str | Path | None = None,
     observers: Sequence[Observer] = (),
     progress: bool = True,
+    budget: str | float | None = None,
     **changes: Any,
 ) -> Run:
     """Train a network.
@@ -74,6 +76,8 @@ def fit(
             if it had never stopped.
         observers: are told what happens, see `Observer`.
         progress: whether to show a progress bar, or a line per epoch where there is no terminal.
+        budget: the training time, in seconds or in words such as ``20m``: it chooses the epochs in the place of the
+            recipe's, and corrects them meanwhile so that the schedule ends on time.
         changes: fields of the recipe by name, such as ``epochs=5``.
 
     Returns:
@@ -85,22 +89,30 @@ def fit(
         TrainingError: the loss is no longer finite.
         FileError: the folder cannot be written, or holds no checkpoint to resume.
     """
-    if resume and (recipe or folder or changes):
+    if resume and (recipe or folder or changes or budget):
         raise RecipeError("A resumed run keeps its own recipe and folder: leave them out with resume.")
-    if resume:
-        recipe = Recipe(**checkpoint.read_header(Path(resume)).recipe)
+    held = checkpoint.read(Path(resume)) if resume else None
+    if held is not None:
+        recipe = held.recipe
+    if budget and "epochs" in changes:
+        raise RecipeError("A budget chooses the epochs: leave out epochs, or the budget.")
     recipe = (recipe or Recipe()).changed(**changes)
+    if folder:
+        check_free(Path(folder))
     machine.keep_buffers()
     rehearse(network, images, recipe)
     whole = recipe.learn_from == "train+val"
     learned, val = (images.train_and_val, None) if whole else (images.learned, images.val)
     run = _start(network, images, recipe, learned)
+    run.budget_seconds = held.header.budget_seconds if held else budget_seconds(budget)
     contract.remember_spec(network, images.spec)
-    run.folder = Path(resume) if resume else run_folder(folder, images.name, run.blueprint.short_name)
     watchers = [*observers, *default_observers(progress)]
     with _threads(recipe.threads), interruptible(run), torch.random.fork_rng():
+        execution = _resolve(run)
+        timing = look_ahead(run, val, execution, resuming=held is not None)
+        run.folder = Path(resume) if resume else run_folder(folder, images.name, run.blueprint.short_name)
         try:
-            _train(run, val, watchers, resuming=resume is not None)
+            _train(run, val, watchers, execution, timing, held)
         except BaseException as error:
             run.stop(type(error).__name__)
             raise
@@ -109,23 +121,28 @@ def fit(
     return run
 
 
-def _train(run: Run, val: Split | None, observers: list[Observer], *, resuming: bool) -> None:
-    start = time.perf_counter()
-    execution = _resolve(run)
+def _train(
+    run: Run,
+    val: Split | None,
+    observers: list[Observer],
+    execution: Execution,
+    timing: Budget | None,
+    held: Checkpoint | None,
+) -> None:
     weights = class_weights(run.recipe, run.spec.task, _class_shares(run.learned))
     run.class_weights = None if weights is None else weights.to(machine.device())
-    if not resuming:
+    if held is None:
         _prepare(run)
     execution.place(run.network)
     updater, penalty = Updater(run.network, run.recipe), Penalty(run.network, run.recipe)
     average = WeightAverage(run.network, run.recipe.average_decay) if run.recipe.average == "ema" else None
-    if resuming:
-        checkpoint.restore(run, updater, average)
-        start -= run.train_seconds
+    checkpoints = Checkpoints(run, updater, average)
+    if held is not None:
+        checkpoints.restore(held)
+        run.began -= run.train_seconds
     else:
         run.recipe.write(run.folder / RECIPE_FILE)
-        checkpoint.save(run, updater, average)
-    saved_at = time.perf_counter()
+        checkpoints.save()
     _tell(observers, "on_train_begin", run)
 
     for epoch, phase_number in epochs_left(run):
@@ -143,20 +160,22 @@ def _train(run: Run, val: Split | None, observers: list[Observer], *, resuming: 
             if average is not None:
                 average.update(run.network, run.step)
             _count(run, seen)
-            run.train_seconds = time.perf_counter() - start
+            run.train_seconds = time.perf_counter() - run.began
+            if timing is not None:
+                timing.correct(run)
             _tell(observers, "on_batch_end", run)
             if run.stop_reason:
                 break
-            if time.perf_counter() - saved_at > CHECKPOINT_SECONDS and not run.ends_epoch:
-                checkpoint.save(run, updater, average)
-                saved_at = time.perf_counter()
+            if not run.ends_epoch:
+                checkpoints.save_when_due()
         if run.ends_epoch:
             end_epoch(run, val, epoch + 1, average.network if average else run.network, execution, penalty)
             _tell(observers, "on_epoch_end", run)
-        checkpoint.save(run, updater, average)
+            checkpoints.save_when_due()
         if run.stop_reason:
             break
 
+    checkpoints.save()
     updater.end()
     _finish(run, val, average)
 
@@ -193,13 +212,14 @@ def _resolve(run: Run) -> Execution:
         loss = compute_loss(outputs, labels, network, recipe, several=task.labels == "multi")
         loss.backward()  # type: ignore[no-untyped-call]
 
-    execution, run.seconds_per_step = machine.fastest_execution(
+    execution, pass_seconds = machine.fastest_execution(
         run.network,
         train_once,
         precision=recipe.precision,
         memory_format=recipe.memory_format,
         key=f"{run.network} {tuple(first.shape)}",
     )
+    run.expected_seconds = pass_seconds and pass_seconds * run.total_steps
     run.recipe = recipe.changed(
         loss=resolve_loss(recipe, task),
         precision=execution.precision,
@@ -232,6 +252,7 @@ def _prepare(run: Run) -> None:
 
 def _finish(run: Run, val: Split | None, average: WeightAverage | None) -> None:
     """Give the network the weights that did best on val, or its last ones where nothing was measured, and save it."""
+    run.recipe.write(run.folder / RECIPE_FILE)  # a budget may have changed it
     last = average.network if average else run.network
     run.network.load_state_dict(run.best.state if run.best else last.state_dict())
     run.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]

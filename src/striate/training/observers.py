@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from torch import Tensor
 
 from striate.core import files
+from striate.training.budget import time_in_words
 from striate.training.events import Observer
 from striate.training.losses import MOST_CLASS_WEIGHT
 from striate.training.run import LOG_FILE, METRICS_FILE, Run
@@ -69,6 +70,8 @@ class LogFile(Observer):
     def on_train_begin(self, run: Run) -> None:
         """Say what begins, or goes on."""
         begins = "goes on" if run.step else "begins"
+        for note in run.notes:
+            self._say(run, note)
         self._say(run, f"training of {run.blueprint.short_name} on {run.data['name']} {begins} at step {run.step}")
         if run.class_weights is not None:
             self._say(run, _of_weights(run.class_weights, run.spec.task.class_names))
@@ -108,9 +111,12 @@ class ProgressBar(Observer):
 
     def on_train_begin(self, run: Run) -> None:
         """Say how long it will take, where that was measured, and show the empty bar."""
-        if run.seconds_per_step is not None:
-            seconds = run.seconds_per_step * (run.total_steps - run.step)
-            self._console.print(f"about {seconds:.0f} s to go, {run.recipe.precision}, {run.recipe.memory_format}")
+        for note in run.notes:
+            self._console.print(note, highlight=False, markup=False, soft_wrap=True)
+        seconds = run.train_seconds / run.step * (run.total_steps - run.step) if run.step else run.expected_seconds
+        if seconds is not None:
+            about = time_in_words(seconds)
+            self._console.print(f"about {about} to go, {run.recipe.precision}, {run.recipe.memory_format}")
         self._first_step, self._began = run.step, time.perf_counter()
         self._task = self._bar.add_task("epoch 1", total=run.total_steps, completed=run.step, rate=0.0)
         self._bar.start()
@@ -123,7 +129,7 @@ class ProgressBar(Observer):
         self._drawn = now
         rate = (run.step - self._first_step) * run.recipe.batch_size / (now - self._began)
         words = f"epoch {run.epoch + 1}/{run.epochs}  loss {run.loss:.3f}"
-        self._bar.update(self._task, completed=run.step, description=words, rate=rate, refresh=True)
+        self._bar.update(self._task, completed=run.step, total=run.total_steps, description=words, rate=rate, refresh=True)
 
     def on_epoch_end(self, run: Run) -> None:
         """Leave a line for the epoch above the bar."""

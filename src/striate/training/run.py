@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -22,7 +23,7 @@ from striate.data.stream.stream import Stream
 from striate.networks.build import Blueprint, blueprint_of
 from striate.training.recipe import Recipe
 
-MODEL_FILE, CHECKPOINT_FILE = "model.safetensors", "checkpoint/state.safetensors"
+MODEL_FILE, CHECKPOINT_FOLDER = "model.safetensors", "checkpoint"
 RECIPE_FILE, METRICS_FILE, LOG_FILE = "recipe.toml", "metrics.csv", "log.txt"
 
 
@@ -97,7 +98,10 @@ class Run:
         learned: the pictures that are learned from.
         seen: the batch of the step that is under way, or of the last one.
         folder: where everything is written.
+        checkpoint: the last one that was written, or that the run goes on from.
+        notes: sentences that are said when training begins.
         budget_seconds: what the training time is held to; None where the recipe says how long it trains.
+        began: when its training time began, by ``time.perf_counter``.
         expected_seconds: what was measured beforehand that training takes; None where nothing was.
     """
 
@@ -115,11 +119,14 @@ class Run:
     train_seconds: float = 0.0
     budget_seconds: float | None = None
     expected_seconds: float | None = None
+    began: float = field(default_factory=time.perf_counter)
     class_weights: Tensor | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     best: Best | None = None
     stop_reason: str | None = None
+    checkpoint: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def total_steps(self) -> int:
@@ -148,8 +155,8 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user stopped it, so that it can be resumed."""
-        return self.stop_reason == INTERRUPTED
+        """Whether it was stopped from outside, so that it can be resumed."""
+        return self.stop_reason in (INTERRUPTED, TERMINATED)
 
     @property
     def chosen_by(self) -> str:
@@ -192,7 +199,14 @@ class Run:
         self.stop_reason = self.stop_reason or reason
 
 
-INTERRUPTED = "interrupted"
+INTERRUPTED, TERMINATED = "interrupted", "terminated"  # by Ctrl-C, by SIGTERM
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the files of the checkpoints in a run's folder, the newest first, whole or not."""
+    files = (folder / CHECKPOINT_FOLDER).glob("step-*.safetensors")
+    steps = {path: path.stem.removeprefix("step-") for path in files}
+    return sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda path: -int(steps[path]))
 
 
 def check_free(folder: Path) -> None:
@@ -201,7 +215,7 @@ def check_free(folder: Path) -> None:
     Raises:
         FileError: it cannot be used.
     """
-    if (folder / MODEL_FILE).exists() or (folder / CHECKPOINT_FILE).exists():
+    if (folder / MODEL_FILE).exists() or checkpoints_in(folder):
         resume = shlex.quote(str(folder))
         raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {resume}.")
     if folder.is_dir() and any(folder.iterdir()):

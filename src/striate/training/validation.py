@@ -14,7 +14,7 @@ from striate.evaluation.multilabel import mean_average_precision
 from striate.prediction.predictor import compute_logits
 from striate.training.losses import count_correct
 from striate.training.penalty import Penalty
-from striate.training.run import CHECKPOINT_FILE, Best, Run, Tally
+from striate.training.run import Best, Run, Tally
 
 # What a target is compared with, by what the weights are chosen by.
 _ERRORS = {
@@ -92,5 +92,5 @@ def finite(loss: float, which: str, run: Run) -> float:
     raise TrainingError(
         f"The {which} became {loss} at step {step} (epoch {(step - 1) // run.steps_per_epoch + 1}, batch "
         f"{(step - 1) % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
-        f"{run.folder / CHECKPOINT_FILE}. Try a lower learning rate (--lr {run.recipe.learning_rate / 10:g})."
+        f"{run.checkpoint}. Try a lower learning rate (--lr {run.recipe.learning_rate / 10:g})."
     )
