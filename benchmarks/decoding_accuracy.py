@@ -49,8 +49,8 @@ def compared(network: torch.nn.Module, split: st.Split) -> tuple[Comparison, Ten
 def one(root: Path, side: int, folder: str) -> dict[str, Any]:
     """Train at a size, and answer val and test both ways."""
     images = st.load_data(root, size=side)
-    model = recommended_model(images.name)
-    recipe = recommended_recipe(images.name, model, images.spec.input)
+    model = recommended_model(images)
+    recipe = recommended_recipe(images, model)
     run = st.fit(st.build(model, images.spec), images, recipe, folder=f"{folder}/run-{side}", progress=False)
     held_out = st.Split(
         torch.cat([images.val.images, images.test.images]),

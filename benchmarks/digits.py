@@ -14,10 +14,10 @@ SEEDS, SPLITS = range(5), range(5)
 def one(seed: int, split: int) -> dict[str, float]:
     """Train with a seed on a split, and score its test pictures."""
     images = st.load_data("digits", seed=split)
-    model = recommended_model(images.name)
+    model = recommended_model(images)
     network = st.build(model, images.spec, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = recommended_recipe(images.name, model, images.spec.input).changed(seed=seed)
+        recipe = recommended_recipe(images, model).changed(seed=seed)
         run = st.fit(network, images, recipe, folder=f"{folder}/run", progress=False)
     return {
         "seed": seed,

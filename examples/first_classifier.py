@@ -26,8 +26,8 @@ def main() -> None:
     images = st.load_data("digits", seed=chosen.seed)
     print(f"1. {len(images.train):,} handwritten digits to learn from, {len(images.test)} kept for the test.")
 
-    model = recommended_model(images.name)
-    recipe = recommended_recipe(images.name, model, images.spec.input).changed(seed=chosen.seed)
+    model = recommended_model(images)
+    recipe = recommended_recipe(images, model).changed(seed=chosen.seed)
     if chosen.epochs:
         recipe = recipe.changed(epochs=chosen.epochs)
     network = st.build(model, images.spec, seed=chosen.seed)

@@ -1,26 +1,157 @@
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
+import torch
 
 import striate as st
+from striate.core.errors import FileError, RecipeError
+from striate.data.imageset import Origins
 from striate.data.sources.builtin import BUILTIN
-from striate.training.presets import recommended_model, recommended_recipe
+from striate.networks.build import build_on_meta
+from striate.training.presets import (
+    MANY_PICTURES,
+    preset_names,
+    preset_text,
+    preset_words,
+    read_preset,
+    recommended_model,
+    recommended_preset,
+    recommended_recipe,
+)
 from tests.networks.zoo.test_zoo import make_spec
 
-
-@pytest.mark.parametrize("name", ["digits", "mnist", "fashion_mnist", "cifar10", "my photos"])
-def test_the_recommended_network_builds_for_the_pictures_of_its_set(name: str) -> None:
-    shape = BUILTIN.get(name).shape if name in BUILTIN else (3, 96, 96)
-    assert st.build(recommended_model(name), make_spec(shape, 10)) is not None
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
 
 
-def test_another_network_gets_the_general_recipe() -> None:
-    pictures = make_spec((1, 28, 28), 10).input
-    assert recommended_recipe("mnist", recommended_model("mnist"), pictures) != st.Recipe()
-    assert recommended_recipe("mnist", "lenet5", pictures) == st.Recipe()
+def pictures(name: str, shape: tuple[int, int, int], count: int = 20, classes: int = 10) -> st.ImageSet:
+    """Return black pictures that take no memory."""
+    images = torch.zeros(1, *shape, dtype=torch.uint8).expand(count, *shape)
+    split = st.Split(images, torch.arange(count) % classes, make_spec(shape, classes), Origins.numbered(name, count))
+    return st.ImageSet(name=name, train=split, val=split[:10], test=split[:10])
 
 
-@pytest.mark.parametrize(("side", "shift"), [(8, 0), (96, 8), (224, 18)])
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_says_what_it_reached_and_is_in_the_documents_word_for_word(name: str) -> None:
+    words = preset_words(name)
+    assert words.startswith("For ")
+    assert any(said in words for said in ("Reached", "On val", "Not measured", "not measured"))
+    assert f"## `{name}`\n\n{words}\n" in DOCUMENT
+    fields = tomllib.loads(preset_text(name))
+    assert {"epochs", "batch_size", "optimizer", "learning_rate"} <= fields.keys()
+
+
+def test_the_documents_name_no_preset_that_is_not_there() -> None:
+    headings = [line[4:-1] for line in DOCUMENT.splitlines() if line.startswith("## `")]
+    assert headings == list(preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_network_of_a_preset_builds_for_its_pictures(name: str) -> None:
+    model = read_preset(name).model
+    if model is not None:
+        known = name.rpartition("_")[0] if name not in BUILTIN and name.rpartition("_")[0] in BUILTIN else name
+        shape = BUILTIN.get(known).shape if known in BUILTIN else (3, 96, 96)
+        assert build_on_meta(model, make_spec(shape, 10)) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "preset"),
+    [
+        ("digits", 20, "digits"),
+        ("mnist", 20, "mnist"),
+        ("fashion_mnist", 20, "fashion_mnist"),
+        ("cifar10", 20, "cifar10"),
+        ("my photos", 20, "photographs"),
+        ("my photos", MANY_PICTURES - 1, "photographs"),
+        ("my photos", MANY_PICTURES, "many_photographs"),
+        ("pretrained", 20, "photographs"),  # a folder of this name is no known set
+    ],
+)
+def test_pictures_get_the_network_and_the_recipe_that_were_chosen_for_them(name: str, count: int, preset: str) -> None:
+    images = pictures(name, (3, 16, 16), count)
+    model = recommended_model(images)
+    assert model == read_preset(preset).model
+    assert recommended_preset(images, model) == read_preset(preset)
+
+
+@pytest.mark.parametrize(
+    ("model", "preset"),
+    [
+        ("conv 8 relu | gap | fc 10", "without_norms"),
+        ("conv 8 bn relu | gap | fc 10", "small_network"),
+        ("resnet20_cifar10", "small_network"),
+        ("resnet18", "large_network"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "my photos"])
+def test_another_network_gets_a_recipe_of_its_kind_and_the_pictures_keep_their_changes(
+    name: str, model: str, preset: str
+) -> None:
+    images = pictures(name, (3, 48, 48))
+    recipe = recommended_recipe(images, model)
+    own = recommended_recipe(images, recommended_model(images))
+    assert (recipe.flip, recipe.shift) == (own.flip, own.shift)
+    assert recipe == read_preset(preset).recipe.changed(flip=own.flip, shift=own.shift)
+
+
+@pytest.mark.parametrize(("side", "shift"), [(8, 0), (64, 5), (96, 8), (224, 18)])
 def test_photographs_are_shifted_by_a_part_of_their_size(side: int, shift: int) -> None:
-    model = recommended_model("my photos")
-    assert recommended_recipe("my photos", model, make_spec((3, side, side), 2).input).shift == shift
+    images = pictures("my photos", (3, side, side + 5))
+    assert recommended_recipe(images, recommended_model(images)).shift == shift
+    assert recommended_recipe(images, "conv 8 bn relu | gap | fc 10").shift == shift
+
+
+def test_a_flag_is_stronger_than_what_depends_on_the_pictures() -> None:
+    spec = make_spec((3, 96, 96), 10)
+    network = build_on_meta("resnet18", spec)
+    assert read_preset("photographs").recipe_for(network, spec.input, shift=1).shift == 1
+    assert read_preset("pretrained").recipe_for(network, spec.input, epochs=5, phases=()).phases == ()
+
+
+def test_published_weights_are_tuned_in_two_steps_whatever_the_epochs() -> None:
+    images = pictures("my photos", (3, 64, 64))
+    preset = recommended_preset(images, "resnet18", pretrained=True)
+    network = build_on_meta("resnet18", images.spec)
+    for epochs, first in ((12, 2), (2, 1), (1, None), (0.5, None), (2.5, 2)):
+        recipe = preset.recipe_for(network, images.spec.input, epochs=epochs)
+        assert recipe.epochs == epochs
+        assert recipe.flip == "random"
+        assert recipe.plan[-1].learning_rates["conv1"] == 1 / 64
+        assert len(recipe.plan) == (1 if first is None else 2)
+        assert first is None or recipe.plan[0].epochs == first
+
+
+def test_a_file_may_hold_what_a_preset_holds_and_a_name_means_the_preset(tmp_path: Path) -> None:
+    Path("mnist").write_text("epochs = 77")
+    assert read_preset("mnist").recipe.epochs == 1
+    assert read_preset("./mnist").recipe.epochs == 77
+    (tmp_path / "own.toml").write_text(preset_text("photographs"))
+    assert read_preset(tmp_path / "own.toml") == read_preset("photographs")
+    recipe = st.Recipe(epochs=3)
+    recipe.write(tmp_path / "recipe.toml")
+    read = read_preset("recipe.toml")
+    assert (read.recipe, read.model) == (recipe, None)
+
+
+@pytest.mark.parametrize(
+    ("word", "content", "error", "words"),
+    [
+        ("mnst", None, RecipeError, "no preset of this name. Did you mean 'mnist'? The presets are cifar10, digits, "),
+        ("none.toml", None, FileError, "Cannot read the recipe none.toml: No such file or directory."),
+        ("own.toml", "epochs = ", FileError, "The recipe own.toml must be TOML"),
+        ("own.toml", "epoch = 3", RecipeError, "A recipe has no field 'epoch'. Did you mean 'epochs'?"),
+        ("own.toml", "shift_parts = 1", RecipeError, "shift_parts must be greater than or equal to 2, got 1."),
+        ("own.toml", "[fine_tuning]\nhead_epochs = 1", RecipeError, "fine_tuning.least_factor Field required"),
+    ],
+)
+def test_what_is_no_recipe_is_refused_with_a_fix(
+    word: str, content: str | None, error: type[Exception], words: str
+) -> None:
+    if content is not None:
+        Path(word).write_text(content)
+    with pytest.raises(error) as refused:
+        read_preset(word)
+    assert words in str(refused.value)
