@@ -162,7 +162,7 @@ def _train(
             _count(run, seen)
             run.train_seconds = time.perf_counter() - run.began
             if timing is not None:
-                timing.correct(run)
+                timing.correct(run, phase_number)
             _tell(observers, "on_batch_end", run)
             if run.stop_reason:
                 break

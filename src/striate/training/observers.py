@@ -129,7 +129,8 @@ class ProgressBar(Observer):
         self._drawn = now
         rate = (run.step - self._first_step) * run.recipe.batch_size / (now - self._began)
         words = f"epoch {run.epoch + 1}/{run.epochs}  loss {run.loss:.3f}"
-        self._bar.update(self._task, completed=run.step, total=run.total_steps, description=words, rate=rate, refresh=True)
+        done, total = run.step, run.total_steps  # which a budget may have changed
+        self._bar.update(self._task, completed=done, total=total, description=words, rate=rate, refresh=True)
 
     def on_epoch_end(self, run: Run) -> None:
         """Leave a line for the epoch above the bar."""

@@ -1,0 +1,193 @@
+"""A budget of time: how many epochs it allows, corrected while the run goes on, so that the schedule ends on time."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import final
+
+from striate.core.errors import RecipeError
+from striate.core.machine import Execution
+from striate.data.imageset import Split
+from striate.training.estimate import LEAST_MEASURED, SHORT_SECONDS, Estimate, estimate, steps_left
+from striate.training.run import Run
+from striate.training.schedule import paced_step
+
+LEAST_STEPS = 20
+AIM = 0.99  # of the budget, at which validation after the last step ends
+LEAST_AIM = 0.95  # at which the last step is taken, however long that validation is
+_FIRST = 1 / 32  # of the budget, until the first correction
+_LAST = 1 / 200  # of the budget: what is left then stays as it is
+_SLIGHT = 1 / 250  # of the steps that are left: a change that is not worth making
+
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+def budget_seconds(budget: str | float | None) -> float | None:
+    """Return the seconds of a budget in seconds, or in words such as ``90s``, ``20m`` or ``1h30m``; None for none.
+
+    Raises:
+        RecipeError: it is no time, or not above 0.
+    """
+    if budget is None:
+        return None
+    seconds = _seconds_in(budget) if isinstance(budget, str) else float(budget)
+    if not 0 < seconds < math.inf:
+        raise RecipeError(f"budget must be more than 0 seconds, got {budget}.")
+    return seconds
+
+
+def _seconds_in(words: str) -> float:
+    parts = [re.search(rf"(\d+(?:\.\d+)?){unit}", words) for unit in _UNITS]
+    if "".join(part[0] for part in parts if part) != words.strip() or not words.strip():
+        raise RecipeError(f"budget must be a time such as 90s, 20m or 1h30m, got {words!r}.")
+    return sum(float(part[1]) * _UNITS[part[0][-1]] for part in parts if part)
+
+
+def time_in_words(seconds: float) -> str:
+    """Return a time as people say it: ``3 min 20 s``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {whole} s" if minutes else f"{whole} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+@final
+class Budget:
+    """Chooses the length of a run by its budget, and corrects it as the machine turns out faster or slower.
+
+    Corrections come after 1/32 of the time, then whenever the time that has gone has doubled, in the second half
+    whenever what is left has halved. Each sets how many steps the last phase has left, and the schedule goes on from
+    where it stands to its end, see ``pace`` of `Recipe`.
+
+    Args:
+        run: before its first step, or before it goes on; has a budget.
+        estimate: what its parts take.
+    """
+
+    def __init__(self, run: Run, estimate: Estimate) -> None:
+        assert run.budget_seconds is not None
+        self._seconds = run.budget_seconds
+        self._estimate = estimate
+        self._drift = 1.0  # what a step takes, in estimated ones
+        self._end_seconds = estimate.epoch_end_seconds
+        self._spent, self._expected = 0.0, 0.0  # on steps since the last correction
+        self._last = self._began = run.train_seconds
+        self._due = run.train_seconds + _FIRST * self._seconds
+
+    def plan(self, run: Run) -> None:
+        """Choose the epochs of every phase, in the proportions that the recipe has.
+
+        Raises:
+            RecipeError: there is no time for `LEAST_STEPS` steps.
+        """
+        plan, seconds = run.recipe.plan, self._estimate.step_seconds
+        of_one = [
+            phase.epochs * (run.steps_per_epoch * step + self._end_seconds)
+            for phase, step in zip(plan, seconds, strict=True)
+        ]
+        scale = self._left(run) / sum(of_one)
+        epochs = [math.floor(scale * phase.epochs) for phase in plan[:-1]] + [1]
+        kept = [number for number, count in enumerate(epochs) if count]  # a phase ends with an epoch, or is left out
+        self._estimate = Estimate(tuple(seconds[number] for number in kept), self._end_seconds)
+        phases = tuple(plan[number].model_copy(update={"epochs": epochs[number]}) for number in kept)
+        run.recipe = run.recipe.changed(epochs=sum(phase.epochs for phase in phases), phases=phases)
+        self._set_length(run)
+        if run.total_steps < LEAST_STEPS:
+            least = (run.train_seconds + LEAST_STEPS * max(seconds)) / LEAST_AIM
+            raise RecipeError(
+                f"A budget must leave time for {LEAST_STEPS} steps, which take about {time_in_words(least)} here with "
+                f"what is measured before them, got {time_in_words(self._seconds)}. Give it more, or take smaller "
+                "batches (--batch-size), smaller pictures (--size) or a smaller network."
+            )
+
+    def correct(self, run: Run, phase_number: int) -> None:
+        """After a step of a phase: note what it took, and set the length of the run anew where that is due."""
+        seconds, self._last = run.train_seconds - self._last, run.train_seconds
+        expected = self._estimate.step_seconds[phase_number]
+        if (run.step - 1) % run.steps_per_epoch == 0 and run.step > 1:
+            self._end_seconds = max(0.0, seconds - expected * self._drift)
+        else:
+            self._spent, self._expected = self._spent + seconds, self._expected + expected
+        if self._last < self._due or run.finished:
+            return
+        if self._expected:
+            self._drift = self._spent / self._expected
+        self._spent, self._expected = 0.0, 0.0
+        self._set_length(run)
+        left = self._seconds - self._last
+        wait = min(max(self._last - self._began, _FIRST * self._seconds), left / 2)
+        self._due = self._last + wait if left > _LAST * self._seconds else math.inf
+
+    def _left(self, run: Run) -> float:
+        """Return the seconds until the last step should be taken."""
+        return max(AIM * self._seconds - self._end_seconds, LEAST_AIM * self._seconds) - run.train_seconds
+
+    def _set_length(self, run: Run) -> None:
+        """Set how many steps the last phase has left."""
+        *earlier, last = steps_left(run)
+        seconds = [self._drift * step for step in self._estimate.step_seconds]
+        ends = sum(earlier) // run.steps_per_epoch
+        left = self._left(run) - sum(a * b for a, b in zip(earlier, seconds, strict=False)) - ends * self._end_seconds
+        into = (run.step + sum(earlier)) % run.steps_per_epoch
+        steps = max(1, _steps_within(left, seconds[-1], self._end_seconds, into, run.steps_per_epoch))
+        if run.step and abs(steps - last) <= _SLIGHT * last:
+            return
+        total = run.step + sum(earlier) + steps
+        self._change(run, total)
+
+    def _change(self, run: Run, total: int) -> None:
+        """Give a run that many steps in all; its schedule goes on evenly from where it stands."""
+        recipe, before = run.recipe, run.total_steps
+        done = run.step / run.steps_per_epoch
+        pace = (*recipe.pace, (done, paced_step(recipe, run.step, before) / before)) if run.step else ()
+        phases = recipe.phases
+        whole = math.fsum(phase.epochs for phase in phases[:-1])
+        epochs = total / run.steps_per_epoch
+        if phases:
+            phases = (*phases[:-1], phases[-1].model_copy(update={"epochs": epochs - whole}))
+            epochs = sum(phase.epochs for phase in phases)
+        run.recipe = recipe.changed(epochs=epochs, phases=phases, pace=pace)
+
+
+def _steps_within(seconds: float, step: float, end: float, into: int, per_epoch: int) -> int:
+    """Return how many steps fit into some seconds, with an end between any two epochs and none after the last step.
+
+    Args:
+        step, end: seconds of each.
+        into: steps of the present epoch that are done.
+        per_epoch: steps.
+    """
+    seconds += into * step + end  # as if the epoch began now, and the last one had an end
+    epochs, rest = divmod(seconds, per_epoch * step + end)
+    return int(epochs) * per_epoch + max(0, int((rest - end) / step)) - into
+
+
+def look_ahead(run: Run, val: Split | None, execution: Execution, *, resuming: bool) -> Budget | None:
+    """Measure what a run will take, where it is long enough for that, and choose its epochs where it has a budget.
+
+    Returns:
+        What corrects the length of the run while it goes on; None where it has no budget.
+
+    Raises:
+        RecipeError: the budget is too small for any training.
+    """
+    if run.budget_seconds is None:
+        if not resuming and _worth_measuring(run):
+            run.expected_seconds = estimate(run, val, execution).seconds_left(run)
+        return None
+    budget = Budget(run, estimate(run, val, execution))
+    if not resuming:
+        run.train_seconds = time.perf_counter() - run.began
+        budget.plan(run)
+        run.expected_seconds = run.budget_seconds
+    return budget
+
+
+def _worth_measuring(run: Run) -> bool:
+    """Return whether the few steps that are timed are few beside those of the run."""
+    known = run.expected_seconds
+    return run.total_steps >= LEAST_MEASURED if known is None else known >= SHORT_SECONDS

@@ -1,0 +1,104 @@
+"""How long a run will take, measured before its first step on a copy of the network."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import math
+import operator
+import statistics
+import time
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from striate.core import machine
+from striate.core.machine import Execution
+from striate.data.imageset import Split
+from striate.prediction.predictor import compute_logits
+from striate.training.average import WeightAverage
+from striate.training.feed import batches_left
+from striate.training.forward import forward
+from striate.training.optim import Updater
+from striate.training.run import Run
+
+SHORT_SECONDS = 20.0  # a run that takes less is not measured, unless it has a budget
+LEAST_MEASURED = 100  # steps: neither is one that has less
+MOST_SECONDS, MOST_SHARE = 3.0, 0.03  # that measuring may take: seconds, and of the run
+_STEPS = 12  # timed at most in each phase: their median is within a few per cent
+
+
+@final
+@dataclass(frozen=True)
+class Estimate:
+    """What the parts of a run take on this machine.
+
+    Args:
+        step_seconds: of each phase: batch, augmentation, forward and backward pass, update, average.
+        epoch_end_seconds: what the end of an epoch takes besides: validation.
+    """
+
+    step_seconds: tuple[float, ...]
+    epoch_end_seconds: float
+
+    def seconds_left(self, run: Run) -> float:
+        """Return what the rest of a run takes."""
+        steps = math.fsum(map(operator.mul, steps_left(run), self.step_seconds))
+        return steps + (run.epochs - run.epoch) * self.epoch_end_seconds
+
+
+def steps_left(run: Run) -> list[int]:
+    """Return how many steps of each phase a run has left."""
+    ends = itertools.accumulate(math.ceil(phase.epochs) for phase in run.recipe.plan)
+    bounds = [0, *(min(run.total_steps, end * run.steps_per_epoch) for end in ends)]
+    return [max(0, end - max(start, run.step)) for start, end in itertools.pairwise(bounds)]
+
+
+def estimate(run: Run, val: Split | None, execution: Execution) -> Estimate:
+    """Measure some steps of every phase, and validation, on a copy of the network; consumes no randomness.
+
+    Args:
+        run: before its first step, or before it goes on.
+        val: what is looked at after every epoch, if anything is.
+    """
+    phases = range(len(run.recipe.plan))
+    with torch.random.fork_rng():
+        trial = dataclasses.replace(run, network=execution.place(copy.deepcopy(run.network)), step=0)
+        updater = Updater(trial.network, trial.recipe)
+        average = WeightAverage(trial.network, trial.recipe.average_decay) if trial.recipe.average == "ema" else None
+        steps = tuple(_step_seconds(trial, number, execution, updater, average) for number in phases)
+        updater.end()
+        return Estimate(steps, 0.0 if val is None else _validation_seconds(trial, val, execution))
+
+
+def _step_seconds(
+    trial: Run, phase_number: int, execution: Execution, updater: Updater, average: WeightAverage | None
+) -> float:
+    """Return the median of a few steps of a phase, the first of which also plans and allocates."""
+    updater.begin(trial.recipe.plan[phase_number])
+    seconds: list[float] = []
+    start = time.perf_counter()
+    for seen in itertools.islice(batches_left(trial, 0, phase_number, execution), 1 + _STEPS):
+        loss = forward(trial, seen, execution)
+        loss.backward()  # type: ignore[no-untyped-call]
+        updater.step(phase_number, 0.0)
+        if average is not None:
+            average.update(trial.network, 1)
+        if machine.device().type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start - math.fsum(seconds))
+        run_seconds = trial.budget_seconds or seconds[-1] * trial.total_steps
+        if len(seconds) > 1 and sum(seconds) > min(MOST_SECONDS, MOST_SHARE * run_seconds) / len(trial.recipe.plan):
+            break
+    return statistics.median(seconds[1:] or seconds)
+
+
+def _validation_seconds(trial: Run, val: Split, execution: Execution) -> float:
+    """Return what all of val takes, going by as many pictures as a batch has."""
+    some = val.images[: trial.recipe.batch_size]
+    compute_logits(trial.network, some, trial.spec.input, execution)  # the first pass also plans and allocates
+    start = time.perf_counter()
+    compute_logits(trial.network, some, trial.spec.input, execution)
+    return (time.perf_counter() - start) * len(val) / len(some)
