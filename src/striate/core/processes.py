@@ -10,12 +10,13 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed import DistStoreError
 
 from striate.core.errors import RecipeError, TrainingError
 
@@ -27,6 +28,7 @@ Plain = TypeVar("Plain")
 # How long one may wait for another: as long as pictures take to be downloaded and decoded. Who has ended is noticed
 # at once.
 PATIENCE = timedelta(minutes=30)
+_GRACE = timedelta(seconds=2)  # until another process than the first speaks of an error
 _NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -83,33 +85,32 @@ def side_by_side(tensor: Tensor) -> Tensor:
     return add_up(every)
 
 
-def spread(tensors: list[Tensor]) -> None:
-    """Replace tensors by those of the first process."""
-    if world() == 1 or not tensors:
+def spread(tensors: Iterable[Tensor], source: int = 0) -> None:
+    """Replace tensors by those of one process, the first if no other is named by its rank."""
+    if world() == 1:
         return
     _join()
-    with _together():
+    with _together(), torch.no_grad():
         for tensor in tensors:
-            whole = tensor.contiguous()
-            torch.distributed.broadcast(whole, src=0)
-            if whole is not tensor:
-                tensor.copy_(whole)
+            whole = tensor.detach().contiguous()
+            torch.distributed.broadcast(whole, src=source)
+            tensor.copy_(whole)
 
 
-def from_first(make: Callable[[], Plain]) -> Plain:
-    """Return what the first process makes; the others wait for it and make nothing.
+def from_first(make: Callable[[], Plain], source: int = 0) -> Plain:
+    """Return what the first process makes, or the one whose rank is named; the others wait for it and make nothing.
 
     Args:
         make: its result must be what JSON can say: numbers, texts, None, lists and dicts of them.
     """
     if world() == 1:
         return make()
-    words = json.dumps(make()).encode() if first() else b""
+    words = json.dumps(make()).encode() if rank() == source else b""
     length = add_up(torch.tensor(len(words)))
     letters = torch.zeros(int(length), dtype=torch.uint8)
     if words:
         letters.copy_(torch.frombuffer(bytearray(words), dtype=torch.uint8))
-    spread([letters])
+    spread([letters], source)
     result: Plain = json.loads(letters.numpy().tobytes())
     return result
 
@@ -128,7 +129,8 @@ def first_of_machine_first() -> Iterator[None]:
 def as_one() -> Iterator[None]:
     """Let several processes be one on the terminal.
 
-    Only the first prints. Of an error, the first process that has one raises it, and the others end without a word.
+    Only the first prints. Of an error, one process that has it raises it, the first if it is among them, and the
+    others end without a word.
     All of them end together.
     """
     if world() == 1:
@@ -146,7 +148,7 @@ def as_one() -> Iterator[None]:
             torch.distributed.destroy_process_group()
         except (Exception, KeyboardInterrupt) as error:
             silence.close()
-            if not _first_to_fail():
+            if not _speaks_of_failure():
                 raise SystemExit(getattr(error, "exit_status", 1)) from None
             raise
 
@@ -202,9 +204,12 @@ def _wait() -> None:
     add_up(torch.zeros(1))
 
 
-def _first_to_fail() -> bool:
-    """Return whether no other process has failed before."""
+def _speaks_of_failure() -> bool:
+    """Return whether no other process speaks of a failure; most of them are the same in all, and the first does then."""
     try:
+        if not first():
+            with contextlib.suppress(DistStoreError):
+                _attempt().wait(["failed"], _GRACE)
         return int(_attempt().add("failed", 1)) == 1
     except RuntimeError:
         return False  # the process that had the store has ended, and not before it said why

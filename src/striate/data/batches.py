@@ -50,6 +50,7 @@ def epoch_batches(
     start_batch: int = 0,
     size: tuple[int, int] | None = None,
     shares: Tensor | None = None,
+    rows: slice = slice(None),
 ) -> Iterator[Batch]:
     """Yield one epoch of a split or a stream.
 
@@ -61,6 +62,7 @@ def epoch_batches(
         size: (height, width) in pixels instead of the network's, for phases at another resolution; what is stored
             larger stays larger by as much.
         shares: see `epoch_order`.
+        rows: which pictures of each batch to read and to yield, where several processes divide them.
 
     Raises:
         DataError: ``batch_size`` is not positive.
@@ -77,13 +79,19 @@ def epoch_batches(
         if shares is not None:
             raise DataError("A stream of shards is read in whole blocks: sampling must be uniform, got balanced.")
         batches = split.batches(
-            batch_size, epoch=epoch, seed=seed, shuffle=shuffle, drop_last=drop_last, start_batch=start_batch
+            batch_size,
+            epoch=epoch,
+            seed=seed,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            start_batch=start_batch,
+            rows=rows,
         )
     else:
         order = epoch_order(len(split), epoch=epoch, seed=seed, shares=shares) if shuffle else torch.arange(len(split))
         keys = order if shares is None else order + len(split) * _earlier_draws(order)
         count = batch_count(len(split), batch_size, drop_last)
-        batches = _cut(split, batch_size, order, keys, range(start_batch, count))
+        batches = _cut(split, batch_size, order, keys, range(start_batch, count), rows)
     with contextlib.closing(batches):
         for images, labels, index in batches:
             yield Batch(images if resized is None else resize_to_uint8(images, resized), labels, index)
@@ -97,14 +105,14 @@ def _stored_shape(split: Split | Stream) -> tuple[int, ...]:
 
 
 def _cut(
-    split: Split, batch_size: int, order: Tensor, keys: Tensor, numbers: range
+    split: Split, batch_size: int, order: Tensor, keys: Tensor, numbers: range, rows: slice
 ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
     """Yield the batches with these numbers: pictures, labels and keys in this order."""
     pictures = split.images if split.stored is None else split.stored
     for number in numbers:
         here = slice(number * batch_size, (number + 1) * batch_size)
-        index = order[here]
-        yield pictures.index_select(0, index), split.labels.index_select(0, index), keys[here]
+        index = order[here][rows]
+        yield pictures.index_select(0, index), split.labels.index_select(0, index), keys[here][rows]
 
 
 def epoch_order(pictures: int, *, epoch: int, seed: int, shares: Tensor | None = None) -> Tensor:

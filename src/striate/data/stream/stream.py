@@ -136,7 +136,15 @@ class Stream:
         return read_split(self.place, enough, self.spec, count)
 
     def batches(
-        self, batch_size: int, *, epoch: int, seed: int, shuffle: bool, drop_last: bool, start_batch: int
+        self,
+        batch_size: int,
+        *,
+        epoch: int,
+        seed: int,
+        shuffle: bool,
+        drop_last: bool,
+        start_batch: int,
+        rows: slice = slice(None),
     ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
         """Yield an epoch's pictures (B, C, h, w) uint8, labels and numbers (B,) int64, decoded in the background.
 
@@ -153,7 +161,7 @@ class Stream:
             while piece := list(itertools.islice(samples, batch_size)):
                 if drop_last and len(piece) < batch_size:
                     break
-                ahead.append(decoder.submit(self._decoded, piece))
+                ahead.append(decoder.submit(self._decoded, piece[rows]))
                 if len(ahead) > BATCHES_AHEAD:
                     yield ahead.popleft().result()
             while ahead:
