@@ -10,6 +10,7 @@ from striate.networks.layers.matrix import convolution_matrix
 from striate.networks.layers.normalisation import local_response_norm
 from striate.networks.layers.padding import SamePad
 from striate.networks.layers.pooling import GlobalAveragePool, GlobalMaxPool, L2Pool, MedianPool, SumPool
+from striate.networks.layers.stochastic_depth import StochasticDepth, drop_blocks
 
 __all__ = [
     "KERNELS",
@@ -24,7 +25,9 @@ __all__ = [
     "Residual",
     "SamePad",
     "ScaledTanh",
+    "StochasticDepth",
     "SumPool",
     "convolution_matrix",
+    "drop_blocks",
     "local_response_norm",
 ]

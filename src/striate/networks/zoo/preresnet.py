@@ -55,6 +55,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from striate.networks.layers.stochastic_depth import drop_blocks
 from striate.networks.zoo.blocks import initialise_for_backward
 from striate.networks.zoo.registry import enter
 
@@ -85,10 +86,13 @@ class SimpleBlock(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.projection = _projection(inputs, outputs, stride)
+        self.stochastic_depth: nn.Module | None = None  # see drop_blocks
 
     def forward(self, maps: Tensor) -> Tensor:
         active = self.relu1(self.bn1(maps))
         residual: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(active))))
+        if self.stochastic_depth is not None:
+            residual = self.stochastic_depth(residual)
         return residual + (maps if self.projection is None else self.projection(active))
 
 
@@ -118,11 +122,14 @@ class Bottleneck(nn.Module):
         self.relu3 = nn.ReLU(inplace=True)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.projection = _projection(inputs, outputs, stride)
+        self.stochastic_depth: nn.Module | None = None  # see drop_blocks
 
     def forward(self, maps: Tensor) -> Tensor:
         active = self.relu1(self.bn1(maps))
         residual = self.conv2(self.relu2(self.bn2(self.conv1(active))))
         residual = self.conv3(self.relu3(self.bn3(residual)))
+        if self.stochastic_depth is not None:
+            residual = self.stochastic_depth(residual)
         result: Tensor = residual + (maps if self.projection is None else self.projection(active))
         return result
 
@@ -148,6 +155,7 @@ class PreResNet(nn.Module):
         block: makes one block.
         outputs: channels that each of the four groups gives.
         depths: blocks of each group.
+        stochastic_depth: in training, probability that the last block is left out; those before it less, in proportion.
 
     Forward: images (N, C, H, W) → logits (N, K).
     """
@@ -160,6 +168,7 @@ class PreResNet(nn.Module):
         block: Block,
         outputs: tuple[int, int, int, int],
         depths: tuple[int, int, int, int],
+        stochastic_depth: float,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(shape[0], 64, 7, 2, padding=3, bias=False)
@@ -170,6 +179,7 @@ class PreResNet(nn.Module):
         self.layer2 = _group(block, outputs[0], outputs[1], depths[1], 2)
         self.layer3 = _group(block, outputs[1], outputs[2], depths[2], 2)
         self.layer4 = _group(block, outputs[2], outputs[3], depths[3], 2)
+        drop_blocks([*self.layer1, *self.layer2, *self.layer3, *self.layer4], stochastic_depth)
         self.bn2 = nn.BatchNorm2d(outputs[3])
         self.relu2 = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -204,18 +214,27 @@ class CifarPreResNet(nn.Module):
         block: makes one block.
         outputs: channels that each of the three groups gives.
         blocks: of each group.
+        stochastic_depth: in training, probability that the last block is left out; those before it less, in proportion.
 
     Forward: images (N, C, H, W) → logits (N, K).
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], classes: int, *, block: Block, outputs: tuple[int, int, int], blocks: int
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        *,
+        block: Block,
+        outputs: tuple[int, int, int],
+        blocks: int,
+        stochastic_depth: float,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(shape[0], 16, 3, padding=1, bias=False)
         self.layer1 = _group(block, 16, outputs[0], blocks, 1)
         self.layer2 = _group(block, outputs[0], outputs[1], blocks, 2)
         self.layer3 = _group(block, outputs[1], outputs[2], blocks, 2)
+        drop_blocks([*self.layer1, *self.layer2, *self.layer3], stochastic_depth)
         self.bn = nn.BatchNorm2d(outputs[2])
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -246,54 +265,91 @@ _stride_second = partial(Bottleneck, stride_first=False)
 
 
 @_imagenet("preresnet18", title="pre-activation ResNet-18")
-def preresnet18(*, shape: tuple[int, int, int], classes: int) -> PreResNet:
+def preresnet18(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> PreResNet:
     """Return the pre-activation network of 18 layers."""
-    return PreResNet(shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(2, 2, 2, 2))
+    return PreResNet(
+        shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(2, 2, 2, 2), stochastic_depth=stochastic_depth
+    )
 
 
 @_imagenet("preresnet34", title="pre-activation ResNet-34")
-def preresnet34(*, shape: tuple[int, int, int], classes: int) -> PreResNet:
+def preresnet34(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> PreResNet:
     """Return the pre-activation network of 34 layers."""
-    return PreResNet(shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(3, 4, 6, 3))
+    return PreResNet(
+        shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(3, 4, 6, 3), stochastic_depth=stochastic_depth
+    )
 
 
 @_imagenet("preresnet50", title="pre-activation ResNet-50")
-def preresnet50(*, shape: tuple[int, int, int], classes: int) -> PreResNet:
+def preresnet50(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> PreResNet:
     """Return the pre-activation network of 50 layers."""
-    return PreResNet(shape, classes, block=_stride_first, outputs=_BOTTLENECK, depths=(3, 4, 6, 3))
+    return PreResNet(
+        shape, classes, block=_stride_first, outputs=_BOTTLENECK, depths=(3, 4, 6, 3), stochastic_depth=stochastic_depth
+    )
 
 
 @_imagenet("preresnet101", title="pre-activation ResNet-101")
-def preresnet101(*, shape: tuple[int, int, int], classes: int) -> PreResNet:
+def preresnet101(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> PreResNet:
     """Return the pre-activation network of 101 layers."""
-    return PreResNet(shape, classes, block=_stride_first, outputs=_BOTTLENECK, depths=(3, 4, 23, 3))
+    return PreResNet(
+        shape,
+        classes,
+        block=_stride_first,
+        outputs=_BOTTLENECK,
+        depths=(3, 4, 23, 3),
+        stochastic_depth=stochastic_depth,
+    )
 
 
 @_imagenet("preresnet152", title="pre-activation ResNet-152")
-def preresnet152(*, shape: tuple[int, int, int], classes: int) -> PreResNet:
+def preresnet152(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> PreResNet:
     """Return the pre-activation network of 152 layers."""
-    return PreResNet(shape, classes, block=_stride_first, outputs=_BOTTLENECK, depths=(3, 8, 36, 3))
+    return PreResNet(
+        shape,
+        classes,
+        block=_stride_first,
+        outputs=_BOTTLENECK,
+        depths=(3, 8, 36, 3),
+        stochastic_depth=stochastic_depth,
+    )
 
 
 @_imagenet("preresnet200", title="pre-activation ResNet-200")
-def preresnet200(*, shape: tuple[int, int, int], classes: int) -> PreResNet:
+def preresnet200(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> PreResNet:
     """Return the pre-activation network of 200 layers."""
-    return PreResNet(shape, classes, block=_stride_first, outputs=_BOTTLENECK, depths=(3, 24, 36, 3))
+    return PreResNet(
+        shape,
+        classes,
+        block=_stride_first,
+        outputs=_BOTTLENECK,
+        depths=(3, 24, 36, 3),
+        stochastic_depth=stochastic_depth,
+    )
 
 
 @_cifar("preresnet110_cifar10", title="pre-activation ResNet-110 for small pictures")
-def preresnet110_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarPreResNet:
+def preresnet110_cifar10(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarPreResNet:
     """Return the pre-activation network of 110 layers for small pictures."""
-    return CifarPreResNet(shape, classes, block=SimpleBlock, outputs=(16, 32, 64), blocks=18)
+    return CifarPreResNet(
+        shape, classes, block=SimpleBlock, outputs=(16, 32, 64), blocks=18, stochastic_depth=stochastic_depth
+    )
 
 
 @_cifar("preresnet164bn_cifar10", title="pre-activation ResNet-164 for small pictures")
-def preresnet164bn_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarPreResNet:
+def preresnet164bn_cifar10(
+    *, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0
+) -> CifarPreResNet:
     """Return the pre-activation network of 164 layers for small pictures, in bottlenecks."""
-    return CifarPreResNet(shape, classes, block=_stride_second, outputs=(64, 128, 256), blocks=18)
+    return CifarPreResNet(
+        shape, classes, block=_stride_second, outputs=(64, 128, 256), blocks=18, stochastic_depth=stochastic_depth
+    )
 
 
 @_cifar("preresnet1001_cifar10", title="pre-activation ResNet-1001 for small pictures")
-def preresnet1001_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarPreResNet:
+def preresnet1001_cifar10(
+    *, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0
+) -> CifarPreResNet:
     """Return the pre-activation network of 1001 layers for small pictures, in bottlenecks."""
-    return CifarPreResNet(shape, classes, block=_stride_second, outputs=(64, 128, 256), blocks=111)
+    return CifarPreResNet(
+        shape, classes, block=_stride_second, outputs=(64, 128, 256), blocks=111, stochastic_depth=stochastic_depth
+    )

@@ -66,6 +66,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from striate.networks.layers.stochastic_depth import drop_blocks
 from striate.networks.zoo.blocks import initialise_for_backward
 from striate.networks.zoo.registry import enter
 
@@ -97,10 +98,13 @@ class SimpleBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.downsample = shortcut
+        self.stochastic_depth: nn.Module | None = None  # see drop_blocks
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:
         residual: Tensor = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(maps)))))
+        if self.stochastic_depth is not None:
+            residual = self.stochastic_depth(residual)
         residual += maps if self.downsample is None else self.downsample(maps)
         result: Tensor = self.relu2(residual)
         return result
@@ -134,12 +138,15 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample = shortcut
+        self.stochastic_depth: nn.Module | None = None  # see drop_blocks
         self.relu3 = nn.ReLU(inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:
         residual = self.relu1(self.bn1(self.conv1(maps)))
         residual = self.relu2(self.bn2(self.conv2(residual)))
         residual = self.bn3(self.conv3(residual))
+        if self.stochastic_depth is not None:
+            residual = self.stochastic_depth(residual)
         residual += maps if self.downsample is None else self.downsample(maps)
         result: Tensor = self.relu3(residual)
         return result
@@ -189,6 +196,7 @@ class ResNet(nn.Module):
         block: makes one block.
         outputs: channels that each of the four groups gives.
         depths: blocks of each group.
+        stochastic_depth: in training, probability that the last block is left out; those before it less, in proportion.
 
     Forward: images (N, C, H, W) → logits (N, K).
     """
@@ -201,6 +209,7 @@ class ResNet(nn.Module):
         block: Block,
         outputs: tuple[int, int, int, int],
         depths: tuple[int, int, int, int],
+        stochastic_depth: float,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(shape[0], 64, 7, 2, padding=3, bias=False)
@@ -211,6 +220,7 @@ class ResNet(nn.Module):
         self.layer2 = _group(block, outputs[0], outputs[1], depths[1], 2)
         self.layer3 = _group(block, outputs[1], outputs[2], depths[2], 2)
         self.layer4 = _group(block, outputs[2], outputs[3], depths[3], 2)
+        drop_blocks([*self.layer1, *self.layer2, *self.layer3, *self.layer4], stochastic_depth)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(outputs[3], classes)
         initialise_for_backward(self)
@@ -241,11 +251,14 @@ class CifarResNet(nn.Module):
         classes: K.
         depth: layers with weights, 6n + 2.
         shortcut: makes the shortcut where shapes differ.
+        stochastic_depth: in training, probability that the last block is left out; those before it less, in proportion.
 
     Forward: images (N, C, H, W) → logits (N, K).
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, *, depth: int, shortcut: Shortcut) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], classes: int, *, depth: int, shortcut: Shortcut, stochastic_depth: float
+    ) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(shape[0], 16, 3, padding=1, bias=False)
@@ -254,6 +267,7 @@ class CifarResNet(nn.Module):
         self.layer1 = _group(SimpleBlock, 16, 16, blocks, 1, shortcut)
         self.layer2 = _group(SimpleBlock, 16, 32, blocks, 2, shortcut)
         self.layer3 = _group(SimpleBlock, 32, 64, blocks, 2, shortcut)
+        drop_blocks([*self.layer1, *self.layer2, *self.layer3], stochastic_depth)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, classes)
         initialise_for_backward(self)
@@ -280,111 +294,142 @@ _cifar = partial(enter, year=2016, paper=_PAPER, shape=(3, 32, 32), classes=10)
 
 
 @_imagenet("resnet18", title="ResNet-18")
-def resnet18(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet18(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 18 layers."""
-    return ResNet(shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(2, 2, 2, 2))
+    return ResNet(
+        shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(2, 2, 2, 2), stochastic_depth=stochastic_depth
+    )
 
 
 @_imagenet("resnet34", title="ResNet-34")
-def resnet34(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet34(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 34 layers."""
-    return ResNet(shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(3, 4, 6, 3))
+    return ResNet(
+        shape, classes, block=SimpleBlock, outputs=_SIMPLE, depths=(3, 4, 6, 3), stochastic_depth=stochastic_depth
+    )
 
 
 @_imagenet("resnet50", title="ResNet-50 v1.5")
-def resnet50(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet50(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 50 layers, whose 3×3 convolutions stride."""
-    return ResNet(shape, classes, block=Bottleneck, outputs=_BOTTLENECK, depths=(3, 4, 6, 3))
+    return ResNet(
+        shape, classes, block=Bottleneck, outputs=_BOTTLENECK, depths=(3, 4, 6, 3), stochastic_depth=stochastic_depth
+    )
 
 
 @_imagenet("resnet101", title="ResNet-101 v1.5")
-def resnet101(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet101(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 101 layers, whose 3×3 convolutions stride."""
-    return ResNet(shape, classes, block=Bottleneck, outputs=_BOTTLENECK, depths=(3, 4, 23, 3))
+    return ResNet(
+        shape, classes, block=Bottleneck, outputs=_BOTTLENECK, depths=(3, 4, 23, 3), stochastic_depth=stochastic_depth
+    )
 
 
 @_imagenet("resnet152", title="ResNet-152 v1.5")
-def resnet152(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet152(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 152 layers, whose 3×3 convolutions stride."""
-    return ResNet(shape, classes, block=Bottleneck, outputs=_BOTTLENECK, depths=(3, 8, 36, 3))
+    return ResNet(
+        shape, classes, block=Bottleneck, outputs=_BOTTLENECK, depths=(3, 8, 36, 3), stochastic_depth=stochastic_depth
+    )
 
 
 _bottleneck_v1 = partial(Bottleneck, stride_first=True)
 
 
 @_imagenet("resnet50_v1", title="ResNet-50 as published")
-def resnet50_v1(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet50_v1(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 50 layers, whose first 1×1 convolutions stride, as in the paper."""
-    return ResNet(shape, classes, block=_bottleneck_v1, outputs=_BOTTLENECK, depths=(3, 4, 6, 3))
+    return ResNet(
+        shape,
+        classes,
+        block=_bottleneck_v1,
+        outputs=_BOTTLENECK,
+        depths=(3, 4, 6, 3),
+        stochastic_depth=stochastic_depth,
+    )
 
 
 @_imagenet("resnet101_v1", title="ResNet-101 as published")
-def resnet101_v1(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet101_v1(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 101 layers, whose first 1×1 convolutions stride, as in the paper."""
-    return ResNet(shape, classes, block=_bottleneck_v1, outputs=_BOTTLENECK, depths=(3, 4, 23, 3))
+    return ResNet(
+        shape,
+        classes,
+        block=_bottleneck_v1,
+        outputs=_BOTTLENECK,
+        depths=(3, 4, 23, 3),
+        stochastic_depth=stochastic_depth,
+    )
 
 
 @_imagenet("resnet152_v1", title="ResNet-152 as published")
-def resnet152_v1(*, shape: tuple[int, int, int], classes: int) -> ResNet:
+def resnet152_v1(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> ResNet:
     """Return the residual network of 152 layers, whose first 1×1 convolutions stride, as in the paper."""
-    return ResNet(shape, classes, block=_bottleneck_v1, outputs=_BOTTLENECK, depths=(3, 8, 36, 3))
+    return ResNet(
+        shape,
+        classes,
+        block=_bottleneck_v1,
+        outputs=_BOTTLENECK,
+        depths=(3, 8, 36, 3),
+        stochastic_depth=stochastic_depth,
+    )
 
 
 @_cifar("resnet20_cifar10", title="ResNet-20 for small pictures")
-def resnet20_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet20_cifar10(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 20 layers for small pictures, with projections where shapes differ."""
-    return CifarResNet(shape, classes, depth=20, shortcut=projection)
+    return CifarResNet(shape, classes, depth=20, shortcut=projection, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet32_cifar10", title="ResNet-32 for small pictures")
-def resnet32_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet32_cifar10(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 32 layers for small pictures, with projections where shapes differ."""
-    return CifarResNet(shape, classes, depth=32, shortcut=projection)
+    return CifarResNet(shape, classes, depth=32, shortcut=projection, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet44_cifar10", title="ResNet-44 for small pictures")
-def resnet44_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet44_cifar10(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 44 layers for small pictures, with projections where shapes differ."""
-    return CifarResNet(shape, classes, depth=44, shortcut=projection)
+    return CifarResNet(shape, classes, depth=44, shortcut=projection, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet56_cifar10", title="ResNet-56 for small pictures")
-def resnet56_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet56_cifar10(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 56 layers for small pictures, with projections where shapes differ."""
-    return CifarResNet(shape, classes, depth=56, shortcut=projection)
+    return CifarResNet(shape, classes, depth=56, shortcut=projection, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet110_cifar10", title="ResNet-110 for small pictures")
-def resnet110_cifar10(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet110_cifar10(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 110 layers for small pictures, with projections where shapes differ."""
-    return CifarResNet(shape, classes, depth=110, shortcut=projection)
+    return CifarResNet(shape, classes, depth=110, shortcut=projection, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet20_cifar10_paper", title="ResNet-20 for small pictures as published")
-def resnet20_cifar10_paper(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet20_cifar10_paper(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 20 layers for small pictures, with identity shortcuts throughout."""
-    return CifarResNet(shape, classes, depth=20, shortcut=PaddedIdentity)
+    return CifarResNet(shape, classes, depth=20, shortcut=PaddedIdentity, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet32_cifar10_paper", title="ResNet-32 for small pictures as published")
-def resnet32_cifar10_paper(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet32_cifar10_paper(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 32 layers for small pictures, with identity shortcuts throughout."""
-    return CifarResNet(shape, classes, depth=32, shortcut=PaddedIdentity)
+    return CifarResNet(shape, classes, depth=32, shortcut=PaddedIdentity, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet44_cifar10_paper", title="ResNet-44 for small pictures as published")
-def resnet44_cifar10_paper(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet44_cifar10_paper(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 44 layers for small pictures, with identity shortcuts throughout."""
-    return CifarResNet(shape, classes, depth=44, shortcut=PaddedIdentity)
+    return CifarResNet(shape, classes, depth=44, shortcut=PaddedIdentity, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet56_cifar10_paper", title="ResNet-56 for small pictures as published")
-def resnet56_cifar10_paper(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet56_cifar10_paper(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 56 layers for small pictures, with identity shortcuts throughout."""
-    return CifarResNet(shape, classes, depth=56, shortcut=PaddedIdentity)
+    return CifarResNet(shape, classes, depth=56, shortcut=PaddedIdentity, stochastic_depth=stochastic_depth)
 
 
 @_cifar("resnet110_cifar10_paper", title="ResNet-110 for small pictures as published")
-def resnet110_cifar10_paper(*, shape: tuple[int, int, int], classes: int) -> CifarResNet:
+def resnet110_cifar10_paper(*, shape: tuple[int, int, int], classes: int, stochastic_depth: float = 0.0) -> CifarResNet:
     """Return the residual network of 110 layers for small pictures, with identity shortcuts throughout."""
-    return CifarResNet(shape, classes, depth=110, shortcut=PaddedIdentity)
+    return CifarResNet(shape, classes, depth=110, shortcut=PaddedIdentity, stochastic_depth=stochastic_depth)

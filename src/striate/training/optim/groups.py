@@ -87,7 +87,7 @@ def _of_heads(network: nn.Module) -> set[nn.Parameter]:
     """
     head = getattr(network, "head", None)
     if not isinstance(head, nn.Module):
-        head = next((leaf for leaf in reversed(leaves_of(network).values()) if any(leaf.parameters())), network)
+        head = next((leaf for leaf in reversed(leaves_of(network).values()) if [*leaf.parameters()]), network)
     return {parameter for module in (head, *auxiliary_heads_of(network)) for parameter in module.parameters()}
 
 
