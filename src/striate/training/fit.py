@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.errors import RecipeError
 from striate.core.machine import Execution
-from striate.data.balance import class_shares
 from striate.data.batches import batch_count
 from striate.data.imageset import ImageSet, Split
 from striate.data.keyed import keyed_generator
@@ -23,11 +23,13 @@ from striate.data.preprocess import normalise
 from striate.data.stream.stream import Stream
 from striate.evaluation.multilabel import fit_thresholds
 from striate.networks import contract, saved
+from striate.networks.layers.sync_norm import synchronised
 from striate.prediction.predictor import compute_logits
 from striate.training import checkpoint
 from striate.training.average import WeightAverage
 from striate.training.budget import Budget, budget_seconds, look_ahead
 from striate.training.checkpoint import Checkpoint, Checkpoints
+from striate.training.data_parallel import elapsed, meet, reduce_step, share_statistics, share_weights
 from striate.training.events import Observer
 from striate.training.feed import batches_left, epochs_left
 from striate.training.forward import forward
@@ -57,6 +59,7 @@ def fit(
     observers: Sequence[Observer] = (),
     progress: bool = True,
     budget: str | float | None = None,
+    doctor: bool = True,
     **changes: Any,
 ) -> Run:
     """Train a network.
@@ -74,10 +77,11 @@ def fit(
         folder: where to write; ``runs/<data>-<network>-<n>`` where none is given.
         resume: the folder of a run that was stopped: it goes on there, with its own recipe, to the same weights as
             if it had never stopped.
-        observers: are told what happens, see `Observer`.
+        observers: are told what happens, see `Observer`; of several processes, those of the first.
         progress: whether to show a progress bar, or a line per epoch where there is no terminal.
         budget: the training time, in seconds or in words such as ``20m``: it chooses the epochs in the place of the
             recipe's, and corrects them meanwhile so that the schedule ends on time.
+        doctor: whether to look for what is wrong while it trains, see `Doctor`.
         changes: fields of the recipe by name, such as ``epochs=5``.
 
     Returns:
@@ -106,15 +110,16 @@ def fit(
     run = _start(network, images, recipe, learned)
     run.budget_seconds = held.header.budget_seconds if held else budget_seconds(budget)
     contract.remember_spec(network, images.spec)
-    watchers = [*observers, *default_observers(progress)]
+    meet(run)
+    watchers = [*observers, *default_observers(progress, doctor)] if processes.first() else []
     with _threads(recipe.threads), interruptible(run), torch.random.fork_rng():
         execution = _resolve(run)
         timing = look_ahead(run, val, execution, resuming=held is not None)
-        run.folder = Path(resume) if resume else run_folder(folder, images.name, run.blueprint.short_name)
+        run.folder = Path(resume) if resume else _new_folder(run, folder)
         try:
             _train(run, val, watchers, execution, timing, held)
         except BaseException as error:
-            run.stop(type(error).__name__)
+            run.stop_reason = run.stop_reason or type(error).__name__
             raise
         finally:
             _tell(watchers, "on_train_end", run)
@@ -129,11 +134,11 @@ def _train(
     timing: Budget | None,
     held: Checkpoint | None,
 ) -> None:
-    weights = class_weights(run.recipe, run.spec.task, _class_shares(run.learned))
+    weights = class_weights(run.recipe, run.spec.task, run.class_shares)
     run.class_weights = None if weights is None else weights.to(machine.device())
     if held is None:
         _prepare(run)
-    execution.place(run.network)
+    share_weights(execution.place(run.network))
     updater, penalty = Updater(run.network, run.recipe), Penalty(run.network, run.recipe)
     average = WeightAverage(run.network, run.recipe.average_decay) if run.recipe.average == "ema" else None
     checkpoints = Checkpoints(run, updater, average)
@@ -141,16 +146,18 @@ def _train(
         checkpoints.restore(held)
         run.began -= run.train_seconds
     else:
-        run.recipe.write(run.folder / RECIPE_FILE)
+        _write_recipe(run)
         checkpoints.save()
     _tell(observers, "on_train_begin", run)
 
     for epoch, phase_number in epochs_left(run):
         updater.begin(run.recipe.plan[phase_number])
         for seen in batches_left(run, epoch, phase_number, execution):
-            loss = forward(run, seen, execution)
-            run.loss = finite(loss.item(), "loss", run)
+            with synchronised(run.recipe.sync_norm):
+                loss = forward(run, seen, execution)
             loss.backward()  # type: ignore[no-untyped-call]
+            run.loss, correct = reduce_step(run, loss.item(), _count_correct(run, seen))
+            finite(run.loss, "loss", run)
             penalty.add_gradients()
             _tell(observers, "on_backward_end", run)
             factor = learning_rate_factor(run.recipe, run.step, run.total_steps, run.history)
@@ -159,8 +166,8 @@ def _train(
             run.step += 1
             if average is not None:
                 average.update(run.network, run.step)
-            _count(run, seen)
-            run.train_seconds = time.perf_counter() - run.began
+            run.tally.add(run.batch_size, run.loss, correct)
+            run.train_seconds = elapsed(run)
             if timing is not None:
                 timing.correct(run, phase_number)
             _tell(observers, "on_batch_end", run)
@@ -180,11 +187,16 @@ def _train(
     _finish(run, val, average)
 
 
-def _count(run: Run, seen: Seen) -> None:
-    """Add the step to the sums of the epoch."""
+def _count_correct(run: Run, seen: Seen) -> float:
     assert seen.logits is not None
-    several = run.spec.task.labels == "multi"
-    run.tally.add(len(seen.targets), run.loss, count_correct(seen.logits, seen.targets, several=several))
+    return count_correct(seen.logits, seen.targets, several=run.spec.task.labels == "multi")
+
+
+def _new_folder(run: Run, named: str | Path | None) -> Path:
+    """Make the folder of a run, once for all processes and for those that come after them."""
+    made = processes.from_first(lambda: str(run_folder(named, run.data["name"], run.blueprint.short_name)))
+    processes.keep("folder", os.path.abspath(made))
+    return Path(made)
 
 
 def _start(network: nn.Module, images: ImageSet, recipe: Recipe, learned: Split | Stream) -> Run:
@@ -203,7 +215,7 @@ def _start(network: nn.Module, images: ImageSet, recipe: Recipe, learned: Split 
 def _resolve(run: Run) -> Execution:
     """Measure what the recipe leaves open, and write it into the run's recipe."""
     recipe, task = run.recipe, run.spec.task
-    some = some_pictures(run.learned, recipe.batch_size)
+    some = some_pictures(run.learned, -(-run.batch_size // processes.world()))
     first, labels = some.images, some.labels.to(machine.device())
 
     def train_once(network: nn.Module, execution: Execution) -> None:
@@ -212,28 +224,26 @@ def _resolve(run: Run) -> Execution:
         loss = compute_loss(outputs, labels, network, recipe, several=task.labels == "multi")
         loss.backward()  # type: ignore[no-untyped-call]
 
-    execution, pass_seconds = machine.fastest_execution(
-        run.network,
-        train_once,
-        precision=recipe.precision,
-        memory_format=recipe.memory_format,
-        key=f"{run.network} {tuple(first.shape)}",
-    )
+    def measure() -> dict[str, Any]:
+        execution, seconds = machine.fastest_execution(
+            run.network,
+            train_once,
+            precision=recipe.precision,
+            memory_format=recipe.memory_format,
+            key=f"{run.network} {tuple(first.shape)}",
+        )
+        return asdict(execution) | {"seconds": seconds, "threads": torch.get_num_threads()}
+
+    found = processes.from_first(measure)
+    execution, pass_seconds = Execution(found["precision"], found["memory_format"]), found["seconds"]
     run.expected_seconds = pass_seconds and pass_seconds * run.total_steps
     run.recipe = recipe.changed(
         loss=resolve_loss(recipe, task),
         precision=execution.precision,
         memory_format=execution.memory_format,
-        threads=torch.get_num_threads(),
+        threads=found["threads"],
     )
     return execution
-
-
-def _class_shares(learned: Split | Stream) -> Tensor:
-    """Return the part of the pictures that have each class: (K,) float64."""
-    if isinstance(learned, Stream):
-        return torch.tensor(learned.class_shares, dtype=torch.float64)
-    return class_shares(learned.labels, learned.spec.task.classes)
 
 
 def _prepare(run: Run) -> None:
@@ -252,26 +262,34 @@ def _prepare(run: Run) -> None:
 
 def _finish(run: Run, val: Split | None, average: WeightAverage | None) -> None:
     """Give the network the weights that did best on val, or its last ones where nothing was measured, and save it."""
-    run.recipe.write(run.folder / RECIPE_FILE)  # a budget may have changed it
+    _write_recipe(run)  # a budget may have changed it
     last = average.network if average else run.network
     run.network.load_state_dict(run.best.state if run.best else last.state_dict())
+    share_statistics(run.network)
     run.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     if val is not None and run.spec.task.labels == "multi":
-        logits = compute_logits(run.network, val.images, run.spec.input)
+        logits = compute_logits(run.network, val.images, run.spec.input, together=True)
         task = run.spec.task.model_copy(update={"thresholds": fit_thresholds(logits, val.labels)})
         run.spec = run.spec.model_copy(update={"task": task})
         contract.remember_spec(run.network, run.spec)
     metrics = {"val_accuracy": run.val_accuracy, "train_seconds": run.train_seconds}
     if run.best is not None:
         metrics[run.chosen_by] = run.best.score
-    saved.save(
-        run.model_path,
-        run.network,
-        run.spec,
-        recipe=run.recipe.model_dump(mode="json"),
-        metrics=metrics,
-        data={"name": run.data["name"], "fingerprint": run.data["fingerprint"]},
-    )
+    if processes.first():
+        saved.save(
+            run.model_path,
+            run.network,
+            run.spec,
+            recipe=run.recipe.model_dump(mode="json"),
+            metrics=metrics,
+            data={"name": run.data["name"], "fingerprint": run.data["fingerprint"]},
+        )
+    processes.wait()
+
+
+def _write_recipe(run: Run) -> None:
+    if processes.first():
+        run.recipe.write(run.folder / RECIPE_FILE)
 
 
 def _tell(observers: list[Observer], event: str, run: Run) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from striate.core import files
 from striate.training.budget import time_in_words
+from striate.training.doctor.watch import Doctor
 from striate.training.events import Observer
 from striate.training.losses import MOST_CLASS_WEIGHT
 from striate.training.run import LOG_FILE, METRICS_FILE, Run
@@ -22,9 +23,9 @@ from striate.training.run import LOG_FILE, METRICS_FILE, Run
 REFRESH_SECONDS = 0.2  # drawing more often would cost time and tell nobody more
 
 
-def default_observers(progress: bool) -> list[Observer]:
+def default_observers(progress: bool, doctor: bool) -> list[Observer]:
     """Return what watches every run."""
-    return [MetricsFile(), LogFile(), *([ProgressBar()] if progress else [])]
+    return [MetricsFile(), LogFile(), *([ProgressBar()] if progress else []), *([Doctor()] if doctor else [])]
 
 
 def in_one_line(entry: dict[str, float], epochs: int) -> str:

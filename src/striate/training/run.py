@@ -11,13 +11,18 @@ import re
 import shlex
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
+from striate.core import processes
 from striate.core.errors import FileError
+from striate.core.finding import Finding
 from striate.core.spec import Spec
+from striate.data.balance import class_shares
 from striate.data.imageset import Split
 from striate.data.stream.stream import Stream
 from striate.networks.build import Blueprint, blueprint_of
@@ -98,8 +103,10 @@ class Run:
         learned: the pictures that are learned from.
         seen: the batch of the step that is under way, or of the last one.
         folder: where everything is written.
+        asked: why this process was asked to stop; ``stop_reason`` is what all processes have agreed on.
         checkpoint: the last one that was written, or that the run goes on from.
         notes: sentences that are said when training begins.
+        findings: what the doctor found.
         budget_seconds: what the training time is held to; None where the recipe says how long it trains.
         began: when its training time began, by ``time.perf_counter``.
         expected_seconds: what was measured beforehand that training takes; None where nothing was.
@@ -125,8 +132,22 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     best: Best | None = None
     stop_reason: str | None = None
+    asked: str | None = None
     checkpoint: Path | None = None
     notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @cached_property
+    def class_shares(self) -> Tensor:
+        """The part of the pictures that have each class: (K,) float64."""
+        if isinstance(self.learned, Stream):
+            return torch.tensor(self.learned.class_shares, dtype=torch.float64)
+        return class_shares(self.learned.labels, self.learned.spec.task.classes)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures of every batch, of all processes together; no batch is shorter than others."""
+        return min(self.recipe.batch_size, len(self.learned))
 
     @property
     def total_steps(self) -> int:
@@ -195,8 +216,10 @@ class Run:
         return blueprint_of(self.network)
 
     def stop(self, reason: str) -> None:
-        """Ask the run to stop after this step; the first reason given is kept."""
-        self.stop_reason = self.stop_reason or reason
+        """Ask the run to stop after this step, of several processes after the next; the first reason given is kept."""
+        self.asked = self.asked or reason
+        if processes.world() == 1:
+            self.stop_reason = self.stop_reason or reason
 
 
 INTERRUPTED, TERMINATED = "interrupted", "terminated"  # by Ctrl-C, by SIGTERM

@@ -6,12 +6,15 @@ import math
 
 from torch import Tensor, nn
 
+from striate.core import processes
 from striate.core.errors import TrainingError
 from striate.core.machine import Execution
 from striate.data.balance import class_counts
 from striate.data.imageset import Split
 from striate.evaluation.multilabel import mean_average_precision
 from striate.prediction.predictor import compute_logits
+from striate.training.data_parallel import share_statistics
+from striate.training.doctor.replay import explain_loss
 from striate.training.losses import count_correct
 from striate.training.penalty import Penalty
 from striate.training.run import Best, Run, Tally
@@ -28,6 +31,7 @@ def end_epoch(
     run: Run, val: Split | None, epoch: int, network: nn.Module, execution: Execution, penalty: Penalty
 ) -> None:
     """Write down how the epoch went, and choose by val where there is one."""
+    share_statistics(run.network, network)
     run.history.append(
         {
             "epoch": epoch,
@@ -46,8 +50,9 @@ def end_epoch(
 
 def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Execution) -> None:
     """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
-    logits = compute_logits(network, val.images, run.spec.input, execution)  # (N, K)
-    measured = _measure(logits, val, balanced=run.chosen_by == "val_balanced_accuracy")
+    logits = compute_logits(network, val.images, run.spec.input, execution, together=True)  # (N, K)
+    balanced = run.chosen_by == "val_balanced_accuracy"
+    measured = processes.from_first(lambda: _measure(logits, val, balanced=balanced))
     loss = finite(measured["val_loss"], "loss on val", run)
     run.history[-1] |= measured
     score = measured[run.chosen_by]
@@ -88,9 +93,12 @@ def finite(loss: float, which: str, run: Run) -> float:
     """
     if math.isfinite(loss):
         return loss
-    step = run.step if which == "loss on val" else run.step + 1
+    on_val = which == "loss on val"
+    step = run.step if on_val else run.step + 1
+    why = explain_loss(run, in_evaluation=on_val)
+    run.findings.append(why)
     raise TrainingError(
         f"The {which} became {loss} at step {step} (epoch {(step - 1) // run.steps_per_epoch + 1}, batch "
         f"{(step - 1) % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
-        f"{run.checkpoint}. Try a lower learning rate (--lr {run.recipe.learning_rate / 10:g})."
+        f"{run.checkpoint}. {why.message} {why.fix}"
     )

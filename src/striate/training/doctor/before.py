@@ -1,0 +1,216 @@
+"""What is wrong before anything is learned: pictures, labels, the network, the start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from striate.core.errors import NetworkError
+from striate.core.finding import Finding
+from striate.inspection.filters import parallel_from
+from striate.networks.advice import advise
+from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.labels import sample
+from striate.training.run import Run
+
+# What the advice on networks finds that keeps one from learning; the rest is for `striate summary`.
+STRUCTURE = ("no-non-linearity", "softmax-before-loss")
+LOOKED_AT = 500  # pictures that are asked whether anything is in them
+MOST_BLANK = 0.2  # of them: some scans and masks are blank by right
+FEW_PER_CLASS = 20
+OFF_CENTRE, LEAST_DEVIATION, MOST_DEVIATION = 3.0, 0.05, 10.0
+LOUD_START = 2.0  # times the loss of no answer at all
+DUPLICATES = 0.25  # of a layer's filters
+NORM_BATCH = 3  # pictures that a batch norm needs at least
+
+
+def advice(run: Run) -> tuple[Finding, ...]:
+    """Return what the advice on networks finds that keeps one from learning."""
+    try:
+        found = advise(run.network, run.spec, loss=run.recipe.loss or "cross_entropy")
+    except NetworkError:  # it takes pictures of another size only: nothing to say here
+        return ()
+    return tuple(one for one in found if one.code in STRUCTURE)
+
+
+def structure(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``no-non-linearity`` and ``softmax-before-loss``, as `striate.networks.advice` finds them."""
+    yield from evidence.structure
+
+
+def one_label(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``one-label-only``: all pictures have the same label, so that there is nothing to tell apart."""
+    if evidence.single and evidence.majority == 1:
+        name = evidence.run.spec.task.class_names[int(evidence.shares.argmax())]
+        message = f"All pictures that are learned from have the label {name}: there is nothing to tell apart."
+        fix = "Look at how the labels are read: a column, a folder or a mapping is not what it is taken for."
+        yield Finding("one-label-only", "error", "labels", message, {"majority": 1.0}, fix)
+
+
+def blank_pictures(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``constant-pictures``: pictures in which all pixels are equal, or which are all the same picture."""
+    images = sample(evidence.run.learned, LOOKED_AT).images
+    pixels = images.flatten(2)  # (N, C, H·W)
+    blank = float((pixels.amax(2) == pixels.amin(2)).all(1).double().mean())
+    if blank > MOST_BLANK:
+        message = f"In {blank:.0%} of the pictures all pixels are equal: there is nothing in them to learn from."
+        fix = "Look at how the pictures are read: `striate audit DATA` names files."
+        yield Finding("constant-pictures", "warning", "pictures", message, {"share": blank}, fix)
+    elif len(images) > 1 and bool((images == images[:1]).all()):
+        message = "All pictures are the same picture: labels cannot be told from it."
+        yield Finding("constant-pictures", "error", "pictures", message, {"share": 1.0}, "Look at how they are read.")
+
+
+def tiny_set(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``tiny-training-set``: too few pictures per class to tell the class from the picture."""
+    count = len(evidence.run.learned)
+    per_class = count / max(1, int((evidence.shares > 0).sum()))
+    if per_class >= FEW_PER_CLASS:
+        return
+    message = (
+        f"There are {count} pictures to learn from, {per_class:.0f} for each class: a network learns so few by heart, "
+        "and what it does on others is a matter of luck."
+    )
+    fix = "Collect more, start from --pretrained weights, and augment (--flip random --shift 2)."
+    numbers = {"pictures": float(count), "per_class": per_class}
+    yield Finding("tiny-training-set", "warning", "pictures", message, numbers, fix)
+
+
+def small_norm_batch(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``batch-norm-small-batch``: the mean and variance of one to three pictures say little of all.
+
+    Wu & He, Group Normalization, ECCV 2018, figure 1: the error of batch norm rises steeply below 4 pictures.
+    """
+    run = evidence.run
+    size = min(run.recipe.batch_size, len(run.learned))
+    if size <= NORM_BATCH and any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in run.network.modules()):
+        message = (
+            f"Batch norm takes mean and variance from batches of {size}: they are mostly chance, and another scale "
+            "than the one in evaluation."
+        )
+        fix = "Take --batch-size 16 or more, or group norm in the network."
+        yield Finding("batch-norm-small-batch", "warning", "batch norm", message, {"batch_size": float(size)}, fix)
+
+
+def norm_momentum(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``batch-norm-momentum``: running statistics that cannot follow within the run, or follow one batch alone.
+
+    After n steps, (1 − momentum)ⁿ of the running mean and variance is still what it began with.
+    """
+    norms = {
+        path: one
+        for path, one in evidence.run.network.named_modules()
+        if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.track_running_stats and one.momentum is not None
+    }
+    steps = evidence.run.total_steps
+    for path, norm in norms.items():
+        left = (1 - float(norm.momentum or 0)) ** steps
+        if left > 0.3 and steps > 30:
+            message = (
+                f"The running mean and variance of {path} are still {left:.0%} of what they began with when the run "
+                f"ends, after {steps} steps with momentum {norm.momentum:g}: evaluation will use them."
+            )
+            yield Finding("batch-norm-momentum", "warning", path, message, {"left": left}, "Give it a momentum of 0.1.")
+            return
+
+
+def momentum(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``momentum-too-high``: the optimiser's memory, 1 / (1 − momentum) steps, is a good part of the run.
+
+    A velocity that remembers longer than the loss stays the same overshoots and swings (Goh, Why Momentum Really Works,
+    Distill 2017).
+    """
+    recipe = evidence.run.recipe
+    memory = 1 / (1 - recipe.momentum)
+    if recipe.momentum >= 0.98 and memory > 0.05 * evidence.run.total_steps:
+        message = (
+            f"A momentum of {recipe.momentum:g} averages gradients over {memory:.0f} steps, of the "
+            f"{evidence.run.total_steps} that the run has: the weights swing past what they should reach."
+        )
+        numbers = {"momentum": recipe.momentum, "steps": float(evidence.run.total_steps)}
+        yield Finding("momentum-too-high", "warning", "recipe", message, numbers, "Take --momentum 0.9.")
+
+
+def unnormalised(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``input-not-normalised``: what the first layer is given is far from mean 0 and deviation 1.
+
+    LeCun et al., Efficient BackProp, 1998, section 4.3: all weights of a unit can then only grow or shrink together.
+    """
+    for number, (mean, deviation) in enumerate(evidence.looks[0].first_inputs):
+        off = abs(mean) / max(deviation, 1e-12)
+        if deviation > MOST_DEVIATION or abs(mean) > MOST_DEVIATION or 0 < deviation < LEAST_DEVIATION:
+            severity = "far off scale"
+        elif off > OFF_CENTRE:
+            severity = "far off centre"
+        else:
+            continue
+        message = (
+            f"What the first layer is given is {severity}: channel {number} has mean {mean:.3g} and deviation "
+            f"{deviation:.3g}, and should have about 0 and 1."
+        )
+        fix = "Let mean and std of the Spec be those of the pictures on the scale 0–1, as load_data measures them."
+        numbers = {"mean": mean, "deviation": deviation}
+        yield Finding("input-not-normalised", "warning", f"channel {number}", message, numbers, fix)
+        return
+
+
+def loud_start(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``loss-far-from-chance``: before any step, the network is sure, and wrong.
+
+    Logits that know nothing are near 0, and the cross-entropy is near ln K. Adding noise of variance s² to them costs
+    about s²/2 (Jensen's gap of the log-sum-exp), so twice ln K means that the answers are loud, not wrong by bad luck.
+    """
+    look, chance = evidence.looks[0], evidence.chance
+    loss = look.loss
+    if loss > LOUD_START * chance + 0.5:
+        scale = float(look.logits.std())
+        message = (
+            f"Before the first step the loss is {loss:.3g}, and no answer at all would cost {chance:.3g}: the logits "
+            f"have a deviation of {scale:.3g}, so the network starts out sure of what it cannot know."
+        )
+        fix = "Initialise the last layer with small weights (deviation 0.01), or put a norm before it."
+        numbers = {"loss": loss, "chance": chance, "deviation": scale}
+        yield Finding("loss-far-from-chance", "warning", "step 0", message, numbers, fix)
+
+
+@torch.no_grad()
+def duplicates(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``duplicate-filters``: many filters of a layer are multiples of others, so that it has fewer than it seems.
+
+    Filters that are equal and are used alike get the same gradient and stay equal. From which cosine two filters are
+    the same, and not parallel by accident, is said by `striate.inspection.filters.parallel_from`.
+    """
+    for name, weight in evidence.run.network.named_parameters():
+        if weight.dim() < 2 or not weight.requires_grad or weight.shape[0] < 4 or weight[0].numel() < 4:
+            continue
+        share, cosine = duplicate_share(weight.detach())
+        if share >= DUPLICATES:
+            count = round(share * weight.shape[0])
+            message = (
+                f"{count} of the {weight.shape[0]} filters of {name} say the same as another one (cosine at least "
+                f"{math.floor(1000 * cosine) / 1000:g}): it has the use of {weight.shape[0] - count} only."
+            )
+            fix = "Initialise each filter by its own draw; after training, a smaller learning rate or fewer filters."
+            numbers = {"share": share, "cosine": cosine}
+            yield Finding("duplicate-filters", "warning", name, message, numbers, fix)
+            return
+
+
+def duplicate_share(weight: Tensor) -> tuple[float, float]:
+    """Return the part of a layer's filters that are parallel to an earlier one, and the cosine from which they are.
+
+    Args:
+        weight: (F, …).
+    """
+    flat = weight.float().flatten(1)
+    bound = parallel_from(len(flat), flat.shape[1])
+    lengths = flat.norm(dim=1)
+    units = flat[lengths > 1e-3 * float(lengths.median())]
+    if bound > 1 or len(units) < 2:
+        return 0.0, bound
+    units = units / units.norm(dim=1, keepdim=True)
+    cosines = (units @ units.T).tril(-1)
+    return float((cosines >= min(bound, 1 - 1e-6)).any(1).sum()) / len(flat), bound

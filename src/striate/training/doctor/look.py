@@ -1,0 +1,168 @@
+"""A look at a step: gradients and weights of every layer, and what a copy of the network does with the batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from striate.training.doctor.observed import answer, twin_of
+from striate.training.losses import compute_loss, main_logits
+from striate.training.run import Run
+
+PICTURES = 64  # of the batch, that the copy is shown
+SATURATED = {"tanh": 0.97, "sigmoid": 0.985}  # outputs whose slope is 6 % of the steepest: 1 − 0.97², 4 · 0.985 · 0.015
+_RECTIFIERS = ("relu", "relu_")
+
+
+@final
+@dataclass(frozen=True)
+class Layer:
+    """A parameter of two dimensions or more at a step.
+
+    Args:
+        name: of the parameter.
+        weight: norm of the weights.
+        gradient: norm of their gradient; None where there is none.
+        count: numbers in it.
+        filters: how many filters or units it has.
+    """
+
+    name: str
+    weight: float
+    gradient: float | None
+    count: int
+    filters: int
+
+    @property
+    def typical_gradient(self) -> float:
+        """Root mean square of the gradient."""
+        return (self.gradient or 0.0) / math.sqrt(self.count)
+
+
+@final
+@dataclass(frozen=True)
+class Units:
+    """The outputs of a rectifier, a tanh or a sigmoid.
+
+    Args:
+        where: path of the module.
+        kind: ``relu``, ``tanh`` or ``sigmoid``.
+        dead: share of units (channels of maps) that are nowhere positive, of a rectifier.
+        saturated: share of values on the flat parts, of the others.
+        varies: deviation over the pictures as a share of the root mean square: 0 where all pictures look alike.
+    """
+
+    where: str
+    kind: str
+    dead: float
+    saturated: float
+    varies: float
+
+
+@final
+@dataclass
+class Look:
+    """What was seen at one step.
+
+    Args:
+        step: 0 for the first.
+        loss: of the batch.
+        learning_rate: of the update that followed.
+        layers: in the order of the network.
+        units: in the order in which they ran.
+        first_inputs: mean and deviation per channel of what the first layer with weights is given.
+        logits: (B, K) of the batch, on the CPU.
+        update: how far the update moved the weights, as a share of their norm: the median over the layers.
+        gap: loss of the same pictures as in evaluation less that as in training; None where that was not measured.
+    """
+
+    step: int
+    loss: float
+    layers: tuple[Layer, ...]
+    logits: Tensor
+    units: tuple[Units, ...] = ()
+    first_inputs: tuple[tuple[float, float], ...] = ()
+    update: float = math.nan
+    learning_rate: float = 0.0
+    gap: float | None = None
+
+
+@torch.no_grad()
+def take_look(run: Run, *, evaluate: bool = False) -> Look:
+    """Return what there is to see between the backward pass and the update.
+
+    Args:
+        evaluate: also compare the loss in training and in evaluation.
+    """
+    seen = run.seen
+    assert seen is not None
+    assert seen.logits is not None
+    look = Look(run.step, run.loss, measured_layers(run.network), seen.logits.float().cpu())
+    twin, pictures, targets = twin_of(run), seen.pictures[:PICTURES], seen.targets[:PICTURES]
+    told = _Signals(twin)
+    outputs = answer(twin, pictures, run, told.tell)
+    look.units, look.first_inputs = tuple(told.units), told.first_inputs
+    if evaluate:
+        trained = _loss(main_logits(outputs), targets, run)
+        look.gap = _loss(main_logits(answer(twin.eval(), pictures, run)), targets, run) - trained
+    return look
+
+
+def _loss(logits: Tensor, targets: Tensor, run: Run) -> float:
+    several = run.spec.task.labels == "multi"
+    return float(compute_loss(logits, targets, run.network, run.recipe, several=several, weights=run.class_weights))
+
+
+def measured_layers(network: nn.Module) -> tuple[Layer, ...]:
+    """Return the parameters of two dimensions or more that learn."""
+    own = [(name, p) for name, p in network.named_parameters() if p.dim() >= 2 and p.requires_grad]
+    weights = norms([p.detach() for _, p in own])
+    gradients = iter(norms([p.grad for _, p in own if p.grad is not None]))
+    return tuple(
+        Layer(name, weight, None if p.grad is None else next(gradients), p.numel(), p.shape[0])
+        for (name, p), weight in zip(own, weights, strict=True)
+    )
+
+
+def norms(tensors: Sequence[Tensor]) -> list[float]:
+    """Return the Euclidean norm of each tensor, read from the device at once."""
+    return torch.stack(torch._foreach_norm(list(tensors))).float().tolist() if tensors else []
+
+
+@final
+class _Signals:
+    """Measures the outputs of the non-linear operations, and what the first layer with weights is given."""
+
+    def __init__(self, twin: nn.Module) -> None:
+        self.units: list[Units] = []
+        self.first_inputs: tuple[tuple[float, float], ...] = ()
+        for module in twin.modules():
+            if any(p.dim() >= 2 for p in module.parameters(recurse=False)):
+                module.register_forward_pre_hook(self._enter)  # of the copy, which is thrown away
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self.first_inputs or not inputs or not isinstance(inputs[0], Tensor):
+            return
+        given = inputs[0].float()
+        values = given.transpose(0, 1).flatten(1) if given.dim() == 4 else given.reshape(1, -1)  # (C, B·H·W)
+        means, deviations = values.mean(1), values.std(1, correction=0)
+        self.first_inputs = tuple(zip(means.tolist(), deviations.tolist(), strict=True))
+
+    def tell(self, operation: str, where: str, output: Tensor) -> None:
+        kind = operation.rstrip("_")
+        if kind not in ("relu", "tanh", "sigmoid") or output.dim() < 2:
+            return
+        values = output.float().reshape(*output.shape[:2], -1)  # (B, C, H·W)
+        dead = saturated = 0.0
+        if kind == "relu":
+            dead = 1 - float((values > 0).any(2).any(0).float().mean())
+        else:
+            size = values.abs() if kind == "tanh" else torch.maximum(values, 1 - values)
+            saturated = float((size > SATURATED[kind]).float().mean())
+        varies = values.std(0, correction=0).square().mean().sqrt() / values.square().mean().sqrt().clamp_min(1e-30)
+        self.units.append(Units(where or "the network", kind, dead, saturated, float(varies)))

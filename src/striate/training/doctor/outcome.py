@@ -1,0 +1,174 @@
+"""What came of a run: what was learned, by heart or not at all, and of which classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from striate.core.finding import Finding
+from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.labels import neighbours_agree
+
+ONE_CLASS = 0.98  # of the answers
+CHANCE_DEVIATIONS = 4.0  # that neighbours agree by more than chance
+BY_HEART = 0.9  # skill on train
+GAP = 0.25  # of skill, between train and val
+RISEN = 1.5  # times the lowest loss on val
+FLAT = 0.03  # part of the loss that the second half of the epochs still gained
+POOR = 0.5  # skill
+ENOUGH_EPOCHS = 4
+
+
+def one_class_said(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``one-class-only``: in a whole epoch nearly all answers are one class, and the labels are not."""
+    said, asked = evidence.said, evidence.asked
+    if not evidence.single or not len(said) or float(said.sum()) < 32 or not evidence.run.history:
+        return
+    share, own = float(said.max() / said.sum()), float(asked[said.argmax()] / asked.sum())
+    late = evidence.ended or evidence.run.epoch >= 3
+    if not late or share < ONE_CLASS or own > 0.95 * share:
+        return
+    name = evidence.run.spec.task.class_names[int(said.argmax())]
+    message = (
+        f"{share:.0%} of the answers in the last epoch are {name}, and {own:.0%} of the labels: the network does not "
+        "tell pictures apart."
+    )
+    fix = "See what else was found; where that class is the most frequent one, --class-weights balanced."
+    yield Finding("one-class-only", "warning", name, message, {"answers": share, "labels": own}, fix)
+
+
+def rare_ignored(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``rare-classes-ignored``: of the rarest classes hardly any picture is answered so, at the end."""
+    said, asked = evidence.said, evidence.asked
+    balanced = "balanced" in (evidence.run.recipe.class_weights, evidence.run.recipe.sampling)
+    if not evidence.ended or not evidence.single or not len(said) or balanced:
+        return
+    typical = float(evidence.shares[evidence.shares > 0].median())
+    rare = [
+        k
+        for k in range(len(said))
+        if 0 < float(evidence.shares[k]) < 0.25 * float(evidence.shares.max())
+        and float(asked[k]) >= 5
+        and float(said[k]) < 0.2 * float(asked[k])
+    ]
+    if not rare or typical <= 0:
+        return
+    names = evidence.run.spec.task.class_names
+    k = rare[0]
+    message = (
+        f"{names[k]} has {float(evidence.shares[k]):.1%} of the pictures and got {float(said[k] / said.sum()):.1%} of "
+        f"the answers{f', and so {len(rare) - 1} more classes' if len(rare) > 1 else ''}: leaving rare classes out "
+        "costs little loss."
+    )
+    numbers = {"share": float(evidence.shares[k]), "answers": float(said[k] / said.sum()), "classes": float(len(rare))}
+    yield Finding("rare-classes-ignored", "warning", names[k], message, numbers, "Take --class-weights balanced.")
+
+
+def shuffled(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``labels-without-pictures``: nothing was learned that holds on val, and neighbours do not share labels.
+
+    The labels were probably shuffled, or shifted against the pictures: see `neighbours_agree`.
+    """
+    if not evidence.ended or not evidence.single or not evidence.run.history or evidence.majority == 1:
+        return
+    skill = evidence.val_skill if evidence.val_skill is not None else evidence.train_skill
+    if skill > 0.15:
+        return
+    agree, by_chance, deviations = neighbours_agree(evidence.run)
+    if deviations > CHANCE_DEVIATIONS:
+        return
+    message = (
+        f"Labels seem to have nothing to do with the pictures: a picture has the label of the one most like it in "
+        f"{agree:.0%} of cases, by chance it would in {by_chance:.0%}, and nothing was learned that holds on val."
+    )
+    numbers = {"agree": agree, "by_chance": by_chance, "deviations": deviations, "skill": skill}
+    fix = "Check that pictures and labels are in the same order: `striate audit DATA` shows pictures with their labels."
+    yield Finding("labels-shuffled", "warning", "labels", message, numbers, fix)
+
+
+def overfitting(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``overfitting``: what is learned on train does not hold on val, and learning on made val worse."""
+    history = evidence.run.history
+    skill = evidence.val_skill
+    if not evidence.ended or skill is None or not history:
+        return
+    train, losses = evidence.train_skill, [entry["val_loss"] for entry in history]
+    worse = losses[-1] > RISEN * min(losses)
+    if train - skill < GAP or not (worse or train > BY_HEART):
+        return
+    best = losses.index(min(losses)) + 1
+    message = (
+        f"The network learns its pictures by heart: {history[-1]['accuracy']:.1%} of those of train are right, "
+        f"{max(entry['val_accuracy'] for entry in history):.1%} of val at best; the loss on val was lowest after epoch "
+        f"{best} ({min(losses):.3g}, at the end {losses[-1]:.3g})."
+    )
+    numbers = {"train_skill": train, "val_skill": skill, "val_loss": losses[-1], "lowest_val_loss": min(losses)}
+    fix = "Augment (--flip random --shift 2), take --weight-decay 0.05 or dropout, fewer weights, or more pictures."
+    yield Finding("overfitting", "warning", "val", message, numbers, fix)
+
+
+def underfitting(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``underfitting``: the loss on train has long stopped falling, and val is as good: the network is too small."""
+    history = evidence.run.history
+    if not evidence.ended or not evidence.single or len(history) < ENOUGH_EPOCHS or evidence.learned_nothing:
+        return
+    losses = [entry["loss"] for entry in history]
+    gained = 1 - losses[-1] / losses[len(losses) // 2]
+    gap = evidence.train_skill - (evidence.val_skill if evidence.val_skill is not None else evidence.train_skill)
+    if gained > FLAT or losses[-1] < POOR * evidence.chance or gap > 0.1:
+        return
+    message = (
+        f"The loss on train stays at {losses[-1]:.3g} (no answer: {evidence.chance:.3g}), val is as good, and the second "
+        f"half of the epochs gained {max(0.0, gained):.1%}: the network cannot learn more."
+    )
+    numbers = {"loss": losses[-1], "chance": evidence.chance, "gained": gained}
+    yield Finding("underfitting", "warning", "train", message, numbers, "Take a larger network, or less regularisation.")
+
+
+def norm_gap(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``evaluation-differs``: the same pictures cost far more in evaluation than in training."""
+    gap = evidence.looks[-1].gap if evidence.looks else None
+    if not evidence.ended or gap is None:
+        return
+    loss = evidence.looks[-1].loss
+    if gap < 0.5 * evidence.chance or gap < loss:
+        return
+    message = (
+        f"The same pictures cost {gap:.3g} more in evaluation than in training (loss {loss:.3g}): the running mean and "
+        "variance of the norms are not those of the batches."
+    )
+    fix = "Give batch norm a momentum of 0.1, larger batches, and a learning rate that ends near 0."
+    yield Finding("evaluation-differs", "warning", "batch norm", message, {"gap": gap, "loss": loss}, fix)
+
+
+def frozen(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``frozen-weights``: most weights do not learn; a warning where the others do not get far either."""
+    parameters = list(evidence.run.network.parameters())
+    still = sum(p.numel() for p in parameters if not p.requires_grad)
+    share = still / max(1, sum(p.numel() for p in parameters))
+    phases = any(phase.frozen for phase in evidence.run.recipe.plan)
+    if not evidence.ended or share < 0.5 or phases or not evidence.run.history:
+        return
+    poor = evidence.single and evidence.train_skill < POOR
+    message = f"{share:.0%} of the weights are frozen (requires_grad is False){', and little was learned' * poor}."
+    fix = "Set requires_grad_(True), or start from --pretrained weights and freeze by phases of the recipe."
+    yield Finding("frozen-weights", "warning" if poor else "note", "network", message, {"share": share}, fix)
+
+
+def nothing_learned(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``nothing-learned``: at the end the answers are no better than the most frequent class."""
+    run = evidence.run
+    if not evidence.ended or not evidence.single or not run.history or evidence.majority == 1:
+        return
+    if not evidence.learned_nothing or not run.finished:
+        return
+    accuracy = run.history[-1]["accuracy"]
+    message = (
+        f"Nothing was learned: {accuracy:.1%} of the answers are right, and {evidence.majority:.1%} would be by always "
+        "saying the most frequent class."
+    )
+    fix = "See what else was found; else try another learning rate, ten times as high and ten times as low."
+    yield Finding("nothing-learned", "warning", "train", message, {"accuracy": accuracy, "majority": evidence.majority}, fix)

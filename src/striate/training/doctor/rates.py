@@ -1,0 +1,114 @@
+"""The size of the steps: a learning rate that is too high or too low, penalties that outweigh the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from striate.core.finding import Finding
+from striate.training.doctor.evidence import Evidence
+
+LARGE_UPDATE = 0.5  # of the norm of a layer's weights, in one step
+SMALL_UPDATE = 3e-4
+UNLEARNED = 0.5  # of the loss of no answer
+RISEN = 1.3  # times the loss of no answer, as a running mean over steps
+FILTER_PENALTY = 0.05  # of the loss of no answer, for one filter
+PULL = 1.0  # of the gradient
+FEW_STEPS = 10  # in an epoch
+
+
+def rate_too_high(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``learning-rate-too-high``.
+
+    Either an update is as large as half of the weights, so that little of what was learned before is left, or the loss
+    has risen clearly above that of no answer at all, which no descent does.
+    """
+    recipe, update = evidence.run.recipe, max(evidence.updates, default=0.0)
+    risen = evidence.highest > RISEN * max(evidence.first, evidence.chance)
+    if not (update > LARGE_UPDATE or risen):
+        return
+    if update > LARGE_UPDATE:
+        why = f"one step changed the weights of a layer by {update:.0%} of their size, and 0.1 to 1 % is usual"
+    else:
+        why = f"the loss rose to {evidence.highest:.3g}, and no answer at all would cost {evidence.chance:.3g}"
+    message = f"The learning rate, {recipe.learning_rate:g} at its top, is too high: {why}."
+    numbers = {"update": update, "highest_loss": evidence.highest, "chance": evidence.chance}
+    fix = f"Take --lr {recipe.learning_rate / (100 if update > 5 else 10):g}."
+    yield Finding("learning-rate-too-high", "warning", "recipe", message, numbers, fix)
+
+
+def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``learning-rate-too-low``: at the end most is still to be learned, and the steps were tiny.
+
+    About a thousandth of a layer's norm per step is usual; with a tenth of that, and a loss that has not come down,
+    the weights are hardly farther than where they began.
+    """
+    if not evidence.ended or not evidence.run.history or len(evidence.updates) < 2:
+        return
+    recipe, usual = evidence.run.recipe, evidence.usual_update
+    loss = evidence.run.history[-1]["loss"]
+    if not 0 < usual < SMALL_UPDATE or loss < UNLEARNED * evidence.chance or evidence.blocked:
+        return
+    message = (
+        f"The learning rate, {recipe.learning_rate:g} at its top, is too low: a step changes the weights of a layer by "
+        f"{usual:.1g} of their size, 0.1 to 1 % is usual, and the loss has come from {evidence.chance:.3g} to "
+        f"{loss:.3g} only."
+    )
+    numbers = {"update": usual, "loss": loss, "chance": evidence.chance}
+    factor = 10 ** round(math.log10(3e-3 / usual))
+    fix = f"Take --lr {recipe.learning_rate * factor:g}."
+    yield Finding("learning-rate-too-low", "warning", "recipe", message, numbers, fix)
+
+
+def nothing_moves(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``nothing-moves``: the updates change nothing at all."""
+    updates = evidence.updates
+    if len(updates) >= 2 and max(updates) < 1e-9:
+        message = "The updates leave the weights where they are: nothing is learned."
+        fix = f"Take a learning rate above 0 (--lr is {evidence.run.recipe.learning_rate:g}), and unfreeze a stage."
+        yield Finding("nothing-moves", "error", "recipe", message, {"update": max(updates)}, fix)
+
+
+def penalty(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``penalty-out-of-scale``: keeping the weights small is worth more than learning.
+
+    With ½λΣw², λ the recipe's l2 or weight decay: either the penalty of a single filter is worth a good part of the
+    loss of no answer, so that no filter pays for itself, or the pull of an l2 penalty on the weights, λ‖w‖, is at the
+    start larger than that of the pictures.
+    """
+    recipe, look = evidence.run.recipe, evidence.looks[0]
+    decay = recipe.l2 or recipe.weight_decay
+    squares = sum(layer.weight**2 for layer in look.layers)
+    filters = sum(layer.filters for layer in look.layers)
+    one = 0.5 * decay * squares / max(1, filters)
+    gradient = math.sqrt(sum((layer.gradient or 0.0) ** 2 for layer in look.layers))
+    pull = recipe.l2 * math.sqrt(squares) / max(gradient, 1e-30)
+    if one <= FILTER_PENALTY * evidence.chance and pull <= PULL:
+        return
+    total = 0.5 * decay * squares
+    name = "l2" if recipe.l2 else "weight decay"
+    message = (
+        f"With a {name} of {decay:g}, ½λΣw² is {total:.3g} when training begins, {total / evidence.chance:.2g} times "
+        f"the loss of no answer ({evidence.chance:.3g}): shrinking the weights is worth more than learning."
+    )
+    numbers = {"penalty": total, "chance": evidence.chance, "of_one_filter": one, "pull": pull}
+    fix = f"Take {'--l2' if recipe.l2 else '--weight-decay'} {min(0.01, decay / 100):g}."
+    yield Finding("penalty-out-of-scale", "warning", "recipe", message, numbers, fix)
+
+
+def few_steps(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``batch-too-large``: an epoch has a handful of steps, and the run ended before it had learned."""
+    run = evidence.run
+    if not evidence.ended or not run.history or run.steps_per_epoch >= FEW_STEPS:
+        return
+    loss, size = run.history[-1]["loss"], min(run.recipe.batch_size, len(run.learned))
+    if size < 32 or loss < UNLEARNED * evidence.chance:
+        return
+    message = (
+        f"A batch of {size} of the {len(run.learned)} pictures makes {run.steps_per_epoch} step"
+        f"{'s' * (run.steps_per_epoch > 1)} an epoch and {run.total_steps} in all, too few to learn: the loss is still "
+        f"{loss:.3g}."
+    )
+    smaller = max(8, len(run.learned) // 50)
+    numbers = {"steps": float(run.total_steps), "batch_size": float(size), "loss": loss}
+    yield Finding("batch-too-large", "warning", "recipe", message, numbers, f"Take --batch-size {smaller}, or more epochs.")

@@ -1,0 +1,167 @@
+"""Replay: the step that gave a value that is not finite is done again on a copy, and watched operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from striate.core.errors import first_of
+from striate.core.finding import Finding
+from striate.data.imageset import Split
+from striate.training.doctor.observed import answer, twin_of
+from striate.training.losses import compute_loss
+from striate.training.run import Run, Seen
+
+_MASKS = ("masked_fill", "masked_fill_", "full", "full_like", "where")  # which put infinities where they belong
+FEW = 0.25  # of the batch: fewer pictures are named, more are no matter of single pictures
+
+
+def explain_loss(run: Run, *, in_evaluation: bool = False) -> Finding:
+    """Return where the first value that is not finite came from, after the loss of a step or of val was none.
+
+    ======================== ==========================================================================================
+    ``non-finite-weights``   a weight or a running statistic was none before the step
+    ``non-finite-input``     the pictures as the network gets them: after normalisation and augmentation
+    ``non-finite-picture``   an operation, for some pictures of the batch
+    ``overflow``             an operation, for most pictures of the batch
+    ``non-finite-loss``      nothing but the loss itself
+    ======================== ==========================================================================================
+
+    The copy has the weights and the batch of the step, and draws the same dropout.
+    """
+    for name, tensor in (*run.network.named_parameters(), *run.network.named_buffers()):
+        if not _finite(tensor):
+            return _of_weights(name, tensor, run)
+    seen = run.seen
+    if in_evaluation or seen is None:
+        return _of_loss(run, "val")
+    if not _finite(seen.pictures):
+        return _of_input(seen, run)
+    found = _first_operation(seen, run)
+    return _of_operation(*found, seen, run) if found else _of_loss(run, _step(run))
+
+
+def explain_gradient(run: Run) -> Finding:
+    """Return ``non-finite-gradient``: the loss of the step is finite, and a gradient is none.
+
+    It is found on the way back from the loss: the first module whose output has a gradient that is not finite.
+    """
+    seen = run.seen
+    assert seen is not None
+    twin, found = twin_of(run), _Backward()
+    found.watch(twin)
+    with torch.enable_grad():
+        outputs = answer(twin, seen.pictures, run)
+        several = run.spec.task.labels == "multi"
+        loss = compute_loss(outputs, seen.targets, twin, run.recipe, several=several, weights=run.class_weights)
+        loss.backward()  # type: ignore[no-untyped-call]
+    names = [name for name, p in run.network.named_parameters() if p.grad is not None and not _finite(p.grad)]
+    where, rows = found.first or (names[0] if names else "", None)
+    who = "" if rows is None else _pictures(rows, seen, run)
+    message = (
+        f"The gradient is not finite at the output of {where or 'the network'}{who} ({_step(run)}), though the loss "
+        f"is: {len(names)} parameters would have become so."
+    )
+    fix = "A square root, a norm or a logarithm has no slope at 0: add 1e-6 inside it. Else take a smaller --lr."
+    numbers = {"step": float(run.step + 1), "parameters": float(len(names))}
+    return Finding("non-finite-gradient", "error", where or _step(run), message, numbers, fix)
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def _first_operation(seen: Seen, run: Run) -> tuple[str, str, Tensor] | None:
+    """Return the first operation with an output that is not finite: its name, its module, and which pictures (B,)."""
+    found: list[tuple[str, str, Tensor]] = []
+
+    def tell(operation: str, where: str, output: Tensor) -> None:
+        if not found and operation not in _MASKS and not _finite(output):
+            by_picture = output.dim() > 0 and len(output) == len(seen.pictures)
+            rows = ~output.flatten(1).isfinite().all(1) if by_picture and output.dim() > 1 else ~output.isfinite()
+            found.append((operation, where, rows if by_picture else torch.ones(len(seen.pictures), dtype=torch.bool)))
+
+    with torch.no_grad():
+        answer(twin_of(run), seen.pictures, run, tell)
+    return found[0] if found else None
+
+
+def _of_weights(name: str, tensor: Tensor, run: Run) -> Finding:
+    count = int((~tensor.isfinite()).sum())
+    message = (
+        f"{count:,} of the {tensor.numel():,} numbers of {name} were not finite before {_step(run)}: an update before "
+        "it overflowed."
+    )
+    numbers = {"step": float(run.step + 1), "numbers": float(count)}
+    return Finding("non-finite-weights", "error", name, message, numbers, _lower_rate(run))
+
+
+def _of_input(seen: Seen, run: Run) -> Finding:
+    rows = ~seen.pictures.flatten(1).isfinite().all(1)
+    message = f"The pictures are not finite as the network gets them{_pictures(rows, seen, run)} ({_step(run)})."
+    numbers = {"step": float(run.step + 1), "pictures": float(rows.sum())}
+    fix = "Check mean and std of the Spec, and the pictures that are named."
+    return Finding("non-finite-input", "error", _step(run), message, numbers, fix)
+
+
+def _of_operation(operation: str, where: str, rows: Tensor, seen: Seen, run: Run) -> Finding:
+    count = int(rows.sum())
+    numbers = {"step": float(run.step + 1), "pictures": float(count), "batch": float(len(rows))}
+    start = f"The first value that is not finite is in {where or 'the network'} (its {operation})"
+    if count <= max(1, FEW * len(rows)):
+        message = f"{start}{_pictures(rows, seen, run)} ({_step(run)})."
+        fix = f"Look at the picture, and at what {where or 'the network'} divides by or takes the logarithm of."
+        return Finding("non-finite-picture", "error", where or operation, message, numbers, fix)
+    message = f"{start}, for {count} of the {len(rows)} pictures ({_step(run)}): the numbers grew out of range."
+    return Finding("overflow", "error", where or operation, message, numbers, _lower_rate(run))
+
+
+def _of_loss(run: Run, where: str) -> Finding:
+    message = f"Weights, pictures and logits of {where} are finite, and the loss is not: the logits are too large."
+    return Finding("non-finite-loss", "error", where, message, {"step": float(run.step)}, _lower_rate(run))
+
+
+def _pictures(rows: Tensor, seen: Seen, run: Run) -> str:
+    """Return `` for picture train[17] alone`` of those that are marked (B,), or how many there are."""
+    index = seen.index[rows.to(seen.index.device)].tolist()
+    if len(index) > max(1, FEW * len(rows)):
+        return f", for {len(index)} of the {len(rows)} pictures"
+    learned = run.learned
+    names = [learned.origins[one % len(learned)] if isinstance(learned, Split) else f"number {one}" for one in index]
+    return f", for {'picture' if len(names) == 1 else 'the pictures'} {first_of(names)} alone" if names else ""
+
+
+def _step(run: Run) -> str:
+    return f"step {run.step + 1}, batch {run.step % run.steps_per_epoch + 1} of epoch {run.epoch + 1}"
+
+
+def _lower_rate(run: Run) -> str:
+    return f"Try a lower learning rate (--lr {run.recipe.learning_rate / 10:g})."
+
+
+@final
+class _Backward:
+    """Notes the first module, from the loss back, whose output gets a gradient that is not finite."""
+
+    def __init__(self) -> None:
+        self.first: tuple[str, Tensor | None] | None = None
+
+    def watch(self, twin: nn.Module) -> None:
+        """Watch the backward pass of a copy; the hooks go with it."""
+        for path, module in twin.named_modules():
+            module.register_forward_hook(self._after(path))
+
+    def _after(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(gradient: Tensor) -> None:
+            if self.first is None and not _finite(gradient):
+                rows = ~gradient.flatten(1).isfinite().all(1) if gradient.dim() > 1 else None
+                self.first = (path, rows)
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.requires_grad:
+                output.register_hook(note)
+
+        return hook

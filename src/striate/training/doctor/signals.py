@@ -1,0 +1,126 @@
+"""What goes through the network: gradients that vanish or explode, units that are dead or saturated."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+
+from striate.core.finding import Finding
+from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.look import Layer, Look
+
+MOST_DEAD, MOST_SATURATED = 0.6, 0.6
+ALIKE = 1e-3  # deviation over the pictures, of the root mean square
+FADED = 1e-3  # typical gradient of the first layers, of that of the last ones
+SEVERAL = 2  # looks in a row that must agree
+
+
+def dead_units(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``dead-units``: most units of a rectifier are positive for no picture, so that no gradient reaches them.
+
+    Where nothing is positive, the gradient is exactly 0, and nothing can change that any more (Lu et al., Dying ReLU
+    and Initialization, 2019).
+    """
+    for where in _in_all(evidence, lambda look: [one.where for one in look.units if one.dead >= MOST_DEAD]):
+        share = min(one.dead for look in evidence.looks[-SEVERAL:] for one in look.units if one.where == where)
+        message = (
+            f"{share:.0%} of the units of {where} are 0 for every picture of a batch: they pass on nothing, and no "
+            "gradient reaches what is before them."
+        )
+        rate = evidence.run.recipe.learning_rate / 10
+        fix = f"Start biases at 0, put batch norm before it, or take a smaller step (--lr {rate:g}); or a leaky ReLU."
+        severity = "error" if share == 1 else "warning"
+        yield Finding("dead-units", severity, where, message, {"dead": share}, fix)
+        return
+
+
+def saturated_units(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``saturated-units``: a tanh or sigmoid is on its flat parts, where its slope is below 6 % of the steepest.
+
+    Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010.
+    """
+    for where in _in_all(evidence, lambda look: [one.where for one in look.units if one.saturated >= MOST_SATURATED]):
+        units = [one for look in evidence.looks[-SEVERAL:] for one in look.units if one.where == where]
+        share = min(one.saturated for one in units)
+        message = (
+            f"{share:.0%} of the values of {where} ({units[0].kind}) are on its flat parts: hardly any gradient "
+            "passes there."
+        )
+        fix = "Put batch norm before it, start from smaller weights, and normalise the pictures."
+        yield Finding("saturated-units", "warning", where, message, {"saturated": share}, fix)
+        return
+
+
+def fading_gradients(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``vanishing-gradients`` and ``exploding-gradients``: the first layers learn far slower or faster.
+
+    The typical gradient of a weight in the first third of the layers is compared with that in the last third, as
+    medians: each layer multiplies it by the norm of its Jacobian (Pascanu et al., On the difficulty of training
+    recurrent neural networks, ICML 2013).
+    """
+    ratios = [_fading(look.layers) for look in evidence.looks[-SEVERAL:]]
+    if len(ratios) < SEVERAL or any(ratio is None for ratio in ratios):
+        return
+    ratio = statistics.median(one for one in ratios if one is not None)
+    layers = [layer for layer in evidence.looks[-1].layers if layer.gradient is not None]
+    first, last = layers[0].name, layers[-1].name
+    numbers = {"ratio": ratio, "layers": float(len(layers))}
+    if all(one is not None and one < FADED for one in ratios):
+        message = (
+            f"On the way back from {last} to {first}, the gradient shrinks to {ratio:.1g} of what it was: the first "
+            "layers hardly learn."
+        )
+        fix = "Put batch norm after each convolution or add skip connections; take ReLU instead of a sigmoid or tanh."
+        yield Finding("vanishing-gradients", "warning", first, message, numbers, fix)
+    elif all(one is not None and one > 1 / FADED for one in ratios):
+        message = f"On the way back from {last} to {first}, the gradient grows to {ratio:.1g} times what it was."
+        fix = "Put batch norm after each convolution, or start from smaller weights."
+        yield Finding("exploding-gradients", "warning", first, message, numbers, fix)
+
+
+def _fading(layers: tuple[Layer, ...]) -> float | None:
+    """Return the typical gradient of the first third of the layers over that of the last third; None of too few."""
+    known = [layer.typical_gradient for layer in layers if layer.gradient]
+    if len(known) < 4:
+        return None
+    third = len(known) // 3
+    return statistics.median(known[:third]) / statistics.median(known[-third:])
+
+
+def no_gradient(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``no-gradient``: a layer that could learn gets no gradient, or one that is exactly 0."""
+    found = _in_all(evidence, lambda look: [one.name for one in look.layers if not one.gradient])
+    if not found:
+        return
+    layers = evidence.looks[-1].layers
+    message = (
+        f"{found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''} of {len(layers)} layers that could "
+        "learn got no gradient, or one of 0, at any step that was looked at: they stay as they are."
+    )
+    fix = "Look for a detach, a dead layer after it or weights that are all 0; freeze in the recipe what shall not learn."
+    numbers = {"layers": float(len(found)), "of": float(len(layers))}
+    yield Finding("no-gradient", "warning", found[0], message, numbers, fix)
+
+
+def same_for_all(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``answers-alike``: the logits hardly depend on the picture, so nothing of it gets through the network."""
+    looks = evidence.looks[-SEVERAL:]
+    if len(looks) < SEVERAL or evidence.run.step < 2:
+        return
+    spreads = [float(look.logits.std(0).mean() / look.logits.square().mean().sqrt().clamp_min(1e-30)) for look in looks]
+    if max(spreads) < ALIKE:
+        message = (
+            f"The answers to different pictures differ by {max(spreads):.1g} of their size: what is in a picture does "
+            "not reach the end of the network."
+        )
+        fix = "Put batch norm after each convolution, start from larger weights, or take a smaller step."
+        yield Finding("answers-alike", "warning", "logits", message, {"spread": max(spreads)}, fix)
+
+
+def _in_all(evidence: Evidence, names: Callable[[Look], list[str]]) -> list[str]:
+    """Return the names that each of the last looks has, in order; nothing before there were enough looks."""
+    looks = evidence.looks[-SEVERAL:]
+    if len(looks) < SEVERAL:
+        return []
+    common = set(names(looks[0])).intersection(*(names(look) for look in looks[1:]))
+    return [name for name in dict.fromkeys(names(looks[-1])) if name in common]

@@ -1,0 +1,183 @@
+"""The observer: when the doctor looks, and whom it tells."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import final
+
+import torch
+from torch import Tensor
+
+from striate.core import machine
+from striate.core.errors import FileError, TrainingError
+from striate.core.finding import Finding
+from striate.training.doctor import before, outcome, rates, signals
+from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.folder import read_findings, write_findings
+from striate.training.doctor.look import norms, take_look
+from striate.training.doctor.replay import explain_gradient
+from striate.training.events import Observer
+from striate.training.run import Run
+
+Rule = Callable[[Evidence], Iterator[Finding]]
+
+EARLY = (0, 10, 30)  # steps that are looked at besides every hundredth and the last
+EVERY = 100
+
+BEFORE: tuple[Rule, ...] = (
+    before.structure,
+    before.one_label,
+    before.blank_pictures,
+    before.tiny_set,
+    before.small_norm_batch,
+    before.norm_momentum,
+    before.momentum,
+)
+FIRST: tuple[Rule, ...] = (before.unnormalised, before.loud_start, before.duplicates, rates.penalty)
+LATER: tuple[Rule, ...] = (
+    signals.dead_units,
+    signals.saturated_units,
+    signals.fading_gradients,
+    signals.no_gradient,
+    signals.same_for_all,
+    rates.rate_too_high,
+    rates.nothing_moves,
+    outcome.one_class_said,
+)
+AFTER: tuple[Rule, ...] = (
+    rates.rate_too_low,
+    rates.few_steps,
+    outcome.shuffled,
+    outcome.overfitting,
+    outcome.underfitting,
+    outcome.norm_gap,
+    outcome.frozen,
+    outcome.rare_ignored,
+    outcome.nothing_learned,
+    before.duplicates,
+)
+
+
+@final
+class Doctor(Observer):
+    """Looks at a few early steps, at every hundredth and at the last; a finding is said once, when it is first made.
+
+    All it reads is copied: a run has the same weights, bit for bit, with it and without it.
+
+    Args:
+        say: is told each new warning and error in one line; standard error where None.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        self._say = say or _to_standard_error
+        self._evidence: Evidence | None = None
+        self._before_update: list[Tensor] | None = None
+        self._epoch = -1
+
+    def on_train_begin(self, run: Run) -> None:
+        """Take up what was found before a resumed run was stopped, and look at pictures and network."""
+        self._evidence = Evidence(run, run.class_shares, structure=before.advice(run))
+        if run.step:
+            with contextlib.suppress(FileError):
+                run.findings.extend(read_findings(run.folder))
+        self._consult(BEFORE)
+
+    def on_backward_end(self, run: Run) -> None:
+        """Refuse gradients that are not finite before they reach the weights; at some steps, look."""
+        assert run.seen is not None
+        evidence = self._known
+        if math.isnan(evidence.chance):
+            evidence.chance = evidence.chance_of(run.seen.targets)
+        if machine.device().type == "cpu":  # on a GPU, asking now would stop what runs ahead of the processor
+            self._refuse_non_finite(run)
+        if self._looks_at(run):
+            evidence.looks.append(take_look(run, evaluate=run.step == run.total_steps - 1))
+            self._before_update = [p.detach().clone() for p in _learning(run)]
+
+    def _refuse_non_finite(self, run: Run) -> None:
+        gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
+        if not math.isfinite(sum(norms(gradients))):
+            finding = explain_gradient(run)
+            run.findings.append(finding)
+            raise TrainingError(
+                f"{finding.message} Training stopped there; the last good state is in {run.checkpoint}. {finding.fix}"
+            )
+
+    def on_batch_end(self, run: Run) -> None:
+        """Note the loss and the answers; after a look, how far the update went, and what follows from all that."""
+        evidence = self._known
+        evidence.see_step(run.loss)
+        self._count(run)
+        if self._before_update is None:
+            return
+        look, old = evidence.looks[-1], self._before_update
+        self._before_update = None
+        moved = norms([new.detach() - one for new, one in zip(_learning(run), old, strict=True)])
+        shares = sorted(m / w for m, w in zip(moved, norms(old), strict=True) if w > 0)
+        look.update = shares[len(shares) // 2] if shares else 0.0
+        look.learning_rate = run.learning_rate
+        if len(evidence.looks) == 1:
+            self._consult(FIRST)
+        self._consult(LATER)
+
+    def _count(self, run: Run) -> None:
+        """Add up which classes are said in the epoch."""
+        evidence, seen = self._known, run.seen
+        assert seen is not None
+        assert seen.logits is not None
+        if not evidence.single:
+            return
+        epoch = (run.step - 1) // run.steps_per_epoch
+        if epoch != self._epoch:
+            self._epoch, classes = epoch, seen.logits.shape[1]
+            evidence.said = torch.zeros(classes, device=seen.logits.device)
+            evidence.asked = torch.zeros(classes, device=seen.logits.device)
+        answers = seen.logits.argmax(1)
+        evidence.said.index_add_(0, answers, torch.ones_like(answers, dtype=evidence.said.dtype))
+        if seen.targets.ndim == 1:
+            evidence.asked.index_add_(0, seen.targets, torch.ones_like(seen.targets, dtype=evidence.asked.dtype))
+        else:
+            evidence.asked += seen.targets.sum(0)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Say what the epoch shows, and write down all that was found."""
+        self._consult(LATER)
+        write_findings(run.folder, run.findings)
+
+    def on_train_end(self, run: Run) -> None:
+        """Say what came of it, and write down all that was found; an interrupted run is not judged as ended."""
+        if self._evidence is not None:
+            self._evidence.ended = not run.interrupted
+            self._consult((*LATER, *AFTER))
+        with contextlib.suppress(FileError):  # a full disk has been said already, by what it stopped
+            write_findings(run.folder, run.findings)
+
+    def _looks_at(self, run: Run) -> bool:
+        return run.step in EARLY or run.step % EVERY == 0 or run.step == run.total_steps - 1
+
+    @property
+    def _known(self) -> Evidence:
+        assert self._evidence is not None
+        return self._evidence
+
+    def _consult(self, rules: tuple[Rule, ...]) -> None:
+        """Ask rules, and say what is new: each kind of finding once."""
+        run = self._known.run
+        for rule in rules:
+            for finding in rule(self._known):
+                if finding.code in {one.code for one in run.findings}:
+                    continue
+                run.findings.append(finding)
+                if finding.severity != "note":
+                    self._say(f"{finding.severity}: {finding.where}: {finding.message} {finding.fix}")
+
+
+def _learning(run: Run) -> list[Tensor]:
+    return [p for p in run.network.parameters() if p.dim() >= 2 and p.requires_grad]
+
+
+def _to_standard_error(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
