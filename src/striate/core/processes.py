@@ -119,10 +119,10 @@ def from_first(make: Callable[[], Plain], source: int = 0) -> Plain:
 def first_of_machine_first() -> Iterator[None]:
     """Let the first process of each machine do something before its others do: fill the cache that they share."""
     if local_rank():
-        _wait()
+        wait()
     yield
     if not local_rank():
-        _wait()
+        wait()
 
 
 @contextlib.contextmanager
@@ -144,7 +144,7 @@ def as_one() -> Iterator[None]:
             silence.enter_context(contextlib.redirect_stderr(nowhere))
         try:
             yield
-            _wait()
+            wait()
             torch.distributed.destroy_process_group()
         except (Exception, KeyboardInterrupt) as error:
             silence.close()
@@ -199,13 +199,13 @@ def _join() -> None:
         )
 
 
-def _wait() -> None:
+def wait() -> None:
     """Wait for all others to come here too."""
     add_up(torch.zeros(1))
 
 
 def _speaks_of_failure() -> bool:
-    """Return whether no other process speaks of a failure; most of them are the same in all, and the first does then."""
+    """Return whether no other process speaks of a failure; where all of them have it, the first does."""
     try:
         if not first():
             with contextlib.suppress(DistStoreError):

@@ -70,7 +70,7 @@ class Predictions:
 Predictor = nn.Module | Classifier | Predictions
 
 
-def predictions_of(network: Predictor, split: Split) -> Predictions:
+def predictions_of(network: Predictor, split: Split, *, together: bool = False) -> Predictions:
     """Run a network over a split; predictions that were made before are only checked and handed back.
 
     Pictures are normalised as the network was trained: by its own Spec where it has one, else by that of the split.
@@ -78,6 +78,7 @@ def predictions_of(network: Predictor, split: Split) -> Predictions:
     Args:
         network: a classifier, a module, or what it predicted for this split.
         split: such as ``images.test``.
+        together: see `compute_logits`.
 
     Raises:
         NetworkError: the network does not fit the pictures.
@@ -96,7 +97,8 @@ def predictions_of(network: Predictor, split: Split) -> Predictions:
     contract.check(module, split.spec)
     if not len(split):
         raise DataError("There must be at least one picture to score, got none.")
-    return Predictions(compute_logits(module, split.images, spec.input), split.labels, split.origins, spec.task)
+    logits = compute_logits(module, split.images, spec.input, together=together)
+    return Predictions(logits, split.labels, split.origins, spec.task)
 
 
 def spec_and_module(network: nn.Module | Classifier, default: Spec) -> tuple[Spec, nn.Module]:

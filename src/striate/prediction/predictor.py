@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from striate.core import processes
 from striate.core.errors import DataError, NetworkError
 from striate.core.machine import Execution
 from striate.core.spec import InputSpec, Spec, TaskSpec
@@ -136,26 +137,51 @@ def load_classifier(path: str | Path, network: nn.Module | None = None) -> Class
 
 
 @torch.inference_mode()
-def compute_logits(network: nn.Module, images: Tensor, spec: InputSpec, execution: Execution | None = None) -> Tensor:
+def compute_logits(
+    network: nn.Module,
+    images: Tensor,
+    spec: InputSpec,
+    execution: Execution | None = None,
+    *,
+    together: bool = False,
+) -> Tensor:
     """Run the network over pictures in evaluation mode; its training mode is what it was afterwards.
 
     Args:
         images: (N, C, H, W) uint8 at the network's size.
         spec: how they are normalised.
         execution: fp32 and contiguous where None, the same on every machine.
+        together: several processes divide the work, and each gets all logits. All of them must call this then.
 
     Returns:
         logits: (N, K) float32 on the CPU.
     """
     execution = execution or Execution()
     at_once = max(1, min(PICTURES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(spec.shape)))
-    logits = []
+    starts = range(0, len(images), at_once)
+    own = starts[processes.own_rows()] if together else starts
+    logits = {}
     with contract.evaluating(network):
-        for start in range(0, len(images), at_once):
+        for start in own:
             pictures = execution.arrange(normalise(images[start : start + at_once], spec))
             with execution.autocast():
-                logits.append(network(pictures).float().cpu())
-    return torch.cat(logits)
+                logits[start] = network(pictures).float().cpu()
+    if own == starts:
+        return torch.cat(list(logits.values()))
+    return _joined(logits, len(images))
+
+
+def _joined(own: Mapping[int, Tensor], pictures: int) -> Tensor:
+    """Return the logits (N, K) of several processes, given those of this one by the number of their first picture.
+
+    The pieces are those of one process, and so are the logits, to the last bit.
+    """
+    # The first process always has a piece, and so knows K.
+    classes = processes.from_first(lambda: next(iter(own.values())).shape[1])
+    whole = torch.zeros(pictures, classes)
+    for start, logits in own.items():
+        whole[start : start + len(logits)] = logits
+    return processes.add_up(whole)
 
 
 def probabilities_of(logits: Tensor, task: TaskSpec) -> Tensor:

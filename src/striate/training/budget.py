@@ -7,6 +7,7 @@ import re
 import time
 from typing import final
 
+from striate.core import processes
 from striate.core.errors import RecipeError
 from striate.core.machine import Execution
 from striate.data.imageset import Split
@@ -18,6 +19,7 @@ LEAST_STEPS = 20
 AIM = 0.99  # of the budget, at which validation after the last step ends
 LEAST_AIM = 0.95  # at which the last step is taken, however long that validation is
 _FIRST = 1 / 32  # of the budget, until the first correction
+_LEAST_TIMED = 5  # steps, before a correction goes by what they took
 _LAST = 1 / 200  # of the budget: what is left then stays as it is
 _SLIGHT = 1 / 250  # of the steps that are left: a change that is not worth making
 
@@ -64,19 +66,18 @@ class Budget:
     where it stands to its end, see ``pace`` of `Recipe`.
 
     Args:
-        run: before its first step, or before it goes on; has a budget.
-        estimate: what its parts take.
+        seconds: of training time.
+        estimate: what the parts of the run take.
     """
 
-    def __init__(self, run: Run, estimate: Estimate) -> None:
-        assert run.budget_seconds is not None
-        self._seconds = run.budget_seconds
+    def __init__(self, seconds: float, estimate: Estimate) -> None:
+        self._seconds = seconds
         self._estimate = estimate
         self._drift = 1.0  # what a step takes, in estimated ones
         self._end_seconds = estimate.epoch_end_seconds
-        self._spent, self._expected = 0.0, 0.0  # on steps since the last correction
-        self._last = self._began = run.train_seconds
-        self._due = run.train_seconds + _FIRST * self._seconds
+        self._timed, self._spent, self._expected = 0, 0.0, 0.0  # steps since the last correction, and their seconds
+        self._last: float | None = None  # when the last step ended
+        self._due = 0.0
 
     def plan(self, run: Run) -> None:
         """Choose the epochs of every phase, in the proportions that the recipe has.
@@ -106,21 +107,24 @@ class Budget:
 
     def correct(self, run: Run, phase_number: int) -> None:
         """After a step of a phase: note what it took, and set the length of the run anew where that is due."""
-        seconds, self._last = run.train_seconds - self._last, run.train_seconds
-        expected = self._estimate.step_seconds[phase_number]
-        if (run.step - 1) % run.steps_per_epoch == 0 and run.step > 1:
-            self._end_seconds = max(0.0, seconds - expected * self._drift)
-        else:
-            self._spent, self._expected = self._spent + seconds, self._expected + expected
-        if self._last < self._due or run.finished:
+        now, before, self._last = run.train_seconds, self._last, run.train_seconds
+        if before is None:  # the first step has made everything ready besides
+            self._due = now + _FIRST * self._seconds
             return
-        if self._expected:
+        expected = self._estimate.step_seconds[phase_number]
+        if (run.step - 1) % run.steps_per_epoch == 0:
+            self._end_seconds = max(0.0, now - before - expected * self._drift)
+        else:
+            self._timed += 1
+            self._spent, self._expected = self._spent + now - before, self._expected + expected
+        if now < self._due or run.finished:
+            return
+        if self._timed >= _LEAST_TIMED:
             self._drift = self._spent / self._expected
-        self._spent, self._expected = 0.0, 0.0
+            self._timed, self._spent, self._expected = 0, 0.0, 0.0
         self._set_length(run)
-        left = self._seconds - self._last
-        wait = min(max(self._last - self._began, _FIRST * self._seconds), left / 2)
-        self._due = self._last + wait if left > _LAST * self._seconds else math.inf
+        left = self._seconds - now
+        self._due = now + min(max(now, _FIRST * self._seconds), left / 2) if left > _LAST * self._seconds else math.inf
 
     def _left(self, run: Run) -> float:
         """Return the seconds until the last step should be taken."""
@@ -179,9 +183,9 @@ def look_ahead(run: Run, val: Split | None, execution: Execution, *, resuming: b
         if not resuming and _worth_measuring(run):
             run.expected_seconds = estimate(run, val, execution).seconds_left(run)
         return None
-    budget = Budget(run, estimate(run, val, execution))
+    budget = Budget(run.budget_seconds, estimate(run, val, execution))
     if not resuming:
-        run.train_seconds = time.perf_counter() - run.began
+        run.train_seconds = processes.from_first(lambda: time.perf_counter() - run.began)
         budget.plan(run)
         run.expected_seconds = run.budget_seconds
     return budget

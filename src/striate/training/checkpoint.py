@@ -15,9 +15,9 @@ from typing import Any, Literal, final
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.errors import FileError, NetworkError, TrainingError
 from striate.core.spec import Spec
 from striate.networks.build import Blueprint
@@ -179,12 +179,14 @@ class Checkpoints:
     def save(self) -> None:
         """Write the state after ``run.step`` updates, unless that is done already, and remove all but the last two.
 
+        Of several processes, the first does.
+
         Raises:
             TrainingError: weights or the optimiser's state are no longer finite; nothing is written.
             FileError: it cannot be written; the checkpoints before it stay as they were.
         """
         run = self._run
-        if run.step == self._step:
+        if run.step == self._step or not processes.first():
             return
         start = time.perf_counter()
         tensors, aliases = storable(self._state())
@@ -323,7 +325,8 @@ def _header(run: Run, aliases: dict[str, str]) -> CheckpointHeader:
 
 def _made_on() -> dict[str, str]:
     """Return what the last bits of a sum depend on: the kernels, and the machine that they choose by."""
-    return {name: str(value) for name, value in machine.describe().items() if name in ("torch", "processor", "device")}
+    about = machine.describe() | {"processes": processes.world()}
+    return {name: str(value) for name, value in about.items() if name in ("torch", "processor", "device", "processes")}
 
 
 def _notes(held: Checkpoint) -> list[str]:

@@ -14,7 +14,7 @@ from typing import final
 
 import torch
 
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.machine import Execution
 from striate.data.imageset import Split
 from striate.prediction.predictor import compute_logits
@@ -68,9 +68,11 @@ def estimate(run: Run, val: Split | None, execution: Execution) -> Estimate:
         trial = dataclasses.replace(run, network=execution.place(copy.deepcopy(run.network)), step=0)
         updater = Updater(trial.network, trial.recipe)
         average = WeightAverage(trial.network, trial.recipe.average_decay) if trial.recipe.average == "ema" else None
-        steps = tuple(_step_seconds(trial, number, execution, updater, average) for number in phases)
+        own_steps = [_step_seconds(trial, number, execution, updater, average) for number in phases]
         updater.end()
-        return Estimate(steps, 0.0 if val is None else _validation_seconds(trial, val, execution))
+        end = 0.0 if val is None else _validation_seconds(trial, val, execution)
+        *steps, end = processes.from_first(lambda: [*own_steps, end])  # several processes plan alike
+        return Estimate(tuple(steps), end)
 
 
 def _step_seconds(

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.machine import Execution
 from striate.data.augment.augment import training_batch
 from striate.data.balance import balancing_shares
@@ -36,6 +36,9 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
     shares = None
     if isinstance(learned, Split) and recipe.sampling == "balanced":
         shares = balancing_shares(learned.labels, run.spec.task.classes)
+    # Mixing is with other pictures of the whole batch: every process makes all of it then, and takes its own rows.
+    everything, own = slice(None), processes.own_rows()
+    before, after = (everything, own) if recipe.mixup or recipe.cutmix else (own, everything)
     batches = epoch_batches(
         learned,
         recipe.batch_size,
@@ -45,8 +48,9 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
         start_batch=run.step - epoch * run.steps_per_epoch,
         size=size if resolution else None,
         shares=shares,
+        rows=before,
     )
     for batch in itertools.takewhile(lambda _: not run.finished, batches):
         batch = Batch(*(one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index)))
         pictures, targets = training_batch(batch, recipe, run.spec, size=size, epoch=epoch, seed=recipe.seed)
-        yield Seen(batch.index, execution.arrange(pictures), targets)
+        yield Seen(batch.index[after], execution.arrange(pictures[after]), targets[after])

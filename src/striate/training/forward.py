@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.machine import Execution
 from striate.data.keyed import keyed_seed
+from striate.training.data_parallel import share_of_loss
 from striate.training.losses import compute_loss, main_logits
 from striate.training.run import Run, Seen
 
 
 def forward(run: Run, seen: Seen, execution: Execution) -> Tensor:
-    """Return the loss of a batch, and note what the network answered."""
-    machine.seed_draws(keyed_seed(run.recipe.seed, run.step))  # dropout and the like
+    """Return the loss of a batch, of several processes this one's part of it, and note what the network answered."""
+    own = () if processes.first() else (processes.rank(),)
+    machine.seed_draws(keyed_seed(run.recipe.seed, run.step, *own))  # dropout and the like
     with execution.autocast():
         outputs = run.network(seen.pictures)
     run.seen, seen.logits = seen, main_logits(outputs).detach()
     several = run.spec.task.labels == "multi"
-    return compute_loss(outputs, seen.targets, run.network, run.recipe, several=several, weights=run.class_weights)
+    loss = compute_loss(outputs, seen.targets, run.network, run.recipe, several=several, weights=run.class_weights)
+    return share_of_loss(run, loss, len(seen.targets))

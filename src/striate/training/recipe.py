@@ -113,6 +113,9 @@ class Recipe(Augmentation):
     stored_size: Annotated[float, Field(ge=1, le=4)] = Field(
         1.0, description="Training pictures from files are kept this many times as large, and crops are cut from them."
     )
+    sync_norm: bool = Field(
+        False, description="Several processes: batch norms see the pictures of all, not of each process alone."
+    )
     average: Literal["none", "ema"] = Field("none", description="Average the weights over steps, and use the average.")
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="Part of the average that each step keeps."
