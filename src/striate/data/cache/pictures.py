@@ -20,6 +20,7 @@ from striate.data.cache.build import close_over, decode_blocks, decoding_bar, ke
 from striate.data.cache.entry import Entry, Note, Record, entry_key
 from striate.data.cache.layout import FileStore, Layout, MemoryStore, Store, view
 from striate.data.cache.limit import cache_limit, make_room, pictures_folder
+from striate.data.decode import decoding_threads
 from striate.data.memory import check_memory
 from striate.data.preprocess import statistics
 
@@ -229,7 +230,10 @@ def _statistics(
     count = len(kept_numbers(train.first, train.count, unreadable))
     if count == 0:
         raise DataError(f"train must have at least one picture, and none of its {train.count:,} can be read.")
-    return statistics(view(store.mapped(), train, count))
+    images = view(store.mapped(), train, count)
+    with decoding_threads(min(images.shape[1], torch.get_num_threads())) as pool:  # a channel has figures of its own
+        measured = list(pool.map(lambda channel: statistics(images[:, channel, None]), range(images.shape[1])))
+    return tuple(mean for (mean,), _ in measured), tuple(std for _, (std,) in measured)
 
 
 def _check_readable(unreadable: Mapping[int, str], pictures: int, *, skip: bool) -> None:
