@@ -486,7 +486,7 @@ def deserved(name: str) -> set[str]:
         codes.add("deep-and-plain")
     if name.endswith("_bn") or name == "bninception":  # the weights in circulation have biases
         codes.add("bias-before-norm")
-    if name == "nin_imagenet":  # (224 − 11) mod 4 = 1
+    if name in ("nin_imagenet", "speednet"):  # (224 − 11) mod 4 = 1; 31, 15 and 7 pixels are halved, as in the papers
         codes.add("lost-rows")
     return codes
 

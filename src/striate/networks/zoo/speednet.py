@@ -21,9 +21,9 @@ logits                       divided by 9                           as they are
 parameters (paper's input)   1,972,768 at 3×32×32                   71,202 at 1×28×28
 ===========================  =====================================  ==================================
 
-``speednet`` has the paper's sizes. It differs from the paper's code in its optimiser and in what the recipe leaves
-out; its biases learn at the rate of the recipe. ``speednet_small`` is ours, for the processor: strides spare the
-work before the pooling, and few channels keep the maps in its caches.
+``speednet`` has the paper's sizes. It differs from the paper's code in that its whitening has no biases, and in its
+ReLU, which is cheaper than GELU. ``speednet_small`` is ours, for the processor: strides spare the work before the
+pooling, and few channels keep the maps in its caches.
 """
 
 from __future__ import annotations
@@ -89,13 +89,17 @@ class SpeedNet(nn.Module):
         if min(height, width) < patch:
             raise NetworkError(f"SpeedNet needs pictures of at least {patch}×{patch}, got {height}×{width}.")
         inputs = 2 * min(directions, channels * patch**2)
-        self.whitening = nn.Conv2d(channels, inputs, patch, whitening_stride, padding=patch // 2, bias=False)
+        # Patches of an even side have no middle: they stay within the picture, and 32 pixels have 31 of 2×2.
+        padding = patch // 2 if patch % 2 else 0
+        self.whitening = nn.Conv2d(channels, inputs, patch, whitening_stride, padding=padding, bias=False)
         self.whitening.weight.requires_grad_(False)
-        rows, columns = ((side + 2 * (patch // 2) - patch) // whitening_stride + 1 for side in (height, width))
+        rows, columns = ((side + 2 * padding - patch) // whitening_stride + 1 for side in (height, width))
+        ceil = min(height, width) < _TINY
         self.groups = nn.Sequential()
         for filters, depth, stride in zip(widths, depths, strides, strict=True):
-            self.groups.append(_group(inputs, filters, depth, stride, pool))
-            inputs, rows, columns = filters, -(-rows // stride), -(-columns // stride)
+            self.groups.append(_group(inputs, filters, depth, stride, pool, ceil))
+            inputs = filters
+            rows, columns = (side // stride if pool and not ceil else -(-side // stride) for side in (rows, columns))
         self.pool = nn.AdaptiveMaxPool2d(1) if head == "max" else nn.Identity()
         self.head = nn.Linear(inputs if head == "max" else inputs * rows * columns, classes, bias=False)
         self.logit_scale = logit_scale
@@ -132,7 +136,7 @@ class SpeedNet(nn.Module):
         return logits
 
 
-def _group(inputs: int, filters: int, depth: int, stride: int, pool: bool) -> nn.Sequential:
+def _group(inputs: int, filters: int, depth: int, stride: int, pool: bool, ceil: bool) -> nn.Sequential:
     """Convolutions with norm and ReLU; the first one, or a pool after it, makes the maps smaller."""
     layers: list[nn.Module] = []
     for number in range(depth):
@@ -142,7 +146,7 @@ def _group(inputs: int, filters: int, depth: int, stride: int, pool: bool) -> nn
             nn.init.dirac_(convolution.weight[: min(inputs, filters)])
         norm = nn.BatchNorm2d(filters, momentum=_NORM_MOMENTUM)
         norm.weight.requires_grad_(False)
-        pooling = [nn.MaxPool2d(shrink, ceil_mode=True)] if pool and shrink > 1 else []
+        pooling = [nn.MaxPool2d(shrink, ceil_mode=ceil)] if pool and shrink > 1 else []
         layers += [convolution, *pooling, norm, nn.ReLU(inplace=True)]
         inputs = filters
     return nn.Sequential(*layers)
