@@ -159,16 +159,14 @@ def compute_logits(
     execution = execution or Execution()
     at_once = max(1, min(PICTURES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(spec.shape)))
     starts = range(0, len(images), at_once)
-    own = starts[processes.own_rows()] if together else starts
+    several = together and processes.world() > 1
     logits = {}
     with contract.evaluating(network):
-        for start in own:
+        for start in starts[processes.own_rows()] if several else starts:
             pictures = execution.arrange(normalise(images[start : start + at_once], spec))
             with execution.autocast():
                 logits[start] = network(pictures).float().cpu()
-    if own == starts:
-        return torch.cat(list(logits.values()))
-    return _joined(logits, len(images))
+    return _joined(logits, len(images)) if several else torch.cat(list(logits.values()))
 
 
 def _joined(own: Mapping[int, Tensor], pictures: int) -> Tensor:
