@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import time
 from typing import final
@@ -13,7 +14,6 @@ from striate.core.machine import Execution
 from striate.data.imageset import Split
 from striate.training.estimate import LEAST_MEASURED, SHORT_SECONDS, Estimate, estimate, steps_left
 from striate.training.run import Run
-from striate.training.schedule import paced_step
 
 LEAST_STEPS = 20
 AIM = 0.99  # of the budget, at which validation after the last step ends
@@ -21,7 +21,7 @@ LEAST_AIM = 0.95  # at which the last step is taken, however long that validatio
 _FIRST = 1 / 32  # of the budget, until the first correction
 _LEAST_TIMED = 5  # steps, before a correction goes by what they took
 _LAST = 1 / 200  # of the budget: what is left then stays as it is
-_SLIGHT = 1 / 250  # of the steps that are left: a change that is not worth making
+_SLIGHT = 1 / 250  # of all steps: a change that is not worth making
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -73,7 +73,7 @@ class Budget:
     def __init__(self, seconds: float, estimate: Estimate) -> None:
         self._seconds = seconds
         self._estimate = estimate
-        self._drift = 1.0  # what a step takes, in estimated ones
+        self._drift = 1.0  # how many times as long as estimated everything takes
         self._end_seconds = estimate.epoch_end_seconds
         self._timed, self._spent, self._expected = 0, 0.0, 0.0  # steps since the last correction, and their seconds
         self._last: float | None = None  # when the last step ended
@@ -112,8 +112,10 @@ class Budget:
             self._due = now + _FIRST * self._seconds
             return
         expected = self._estimate.step_seconds[phase_number]
-        if (run.step - 1) % run.steps_per_epoch == 0:
-            self._end_seconds = max(0.0, now - before - expected * self._drift)
+        if run.steps_per_epoch == 1:
+            expected += self._end_seconds
+        if (run.step - 1) % run.steps_per_epoch == 0 and run.steps_per_epoch > 1:
+            self._end_seconds = max(0.0, (now - before) / self._drift - expected)
         else:
             self._timed += 1
             self._spent, self._expected = self._spent + now - before, self._expected + expected
@@ -128,26 +130,28 @@ class Budget:
 
     def _left(self, run: Run) -> float:
         """Return the seconds until the last step should be taken."""
-        return max(AIM * self._seconds - self._end_seconds, LEAST_AIM * self._seconds) - run.train_seconds
+        end = self._drift * self._end_seconds
+        return max(AIM * self._seconds - end, LEAST_AIM * self._seconds) - run.train_seconds
 
     def _set_length(self, run: Run) -> None:
         """Set how many steps the last phase has left."""
         *earlier, last = steps_left(run)
-        seconds = [self._drift * step for step in self._estimate.step_seconds]
-        ends = sum(earlier) // run.steps_per_epoch
-        left = self._left(run) - sum(a * b for a, b in zip(earlier, seconds, strict=False)) - ends * self._end_seconds
+        *of_earlier, step = (self._drift * seconds for seconds in self._estimate.step_seconds)
+        end = self._drift * self._end_seconds
         into = (run.step + sum(earlier)) % run.steps_per_epoch
-        steps = max(1, _steps_within(left, seconds[-1], self._end_seconds, into, run.steps_per_epoch))
-        if run.step and abs(steps - last) <= _SLIGHT * last:
+        left = self._left(run) - math.fsum(map(operator.mul, earlier, of_earlier))
+        left -= -(-sum(earlier) // run.steps_per_epoch) * end
+        steps = max(1, _steps_within(left, step, end, into, run.steps_per_epoch))
+        if run.step and abs(steps - last) <= _SLIGHT * run.total_steps:
             return
         total = run.step + sum(earlier) + steps
         self._change(run, total)
 
     def _change(self, run: Run, total: int) -> None:
         """Give a run that many steps in all; its schedule goes on evenly from where it stands."""
-        recipe, before = run.recipe, run.total_steps
-        done = run.step / run.steps_per_epoch
-        pace = (*recipe.pace, (done, paced_step(recipe, run.step, before) / before)) if run.step else ()
+        recipe = run.recipe
+        given_up = (run.step / run.steps_per_epoch, run.total_steps / run.steps_per_epoch)
+        pace = (*recipe.pace, given_up) if run.step else ()
         phases = recipe.phases
         whole = math.fsum(phase.epochs for phase in phases[:-1])
         epochs = total / run.steps_per_epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import sys
@@ -68,14 +69,24 @@ class MetricsFile(Observer):
 class LogFile(Observer):
     """``log.txt``: what happened and when."""
 
+    def __init__(self) -> None:
+        self._total_steps = 0
+
     def on_train_begin(self, run: Run) -> None:
         """Say what begins, or goes on."""
+        self._total_steps = run.total_steps
         begins = "goes on" if run.step else "begins"
         for note in run.notes:
             self._say(run, note)
         self._say(run, f"training of {run.blueprint.short_name} on {run.data['name']} {begins} at step {run.step}")
         if run.class_weights is not None:
             self._say(run, _of_weights(run.class_weights, run.spec.task.class_names))
+
+    def on_batch_end(self, run: Run) -> None:
+        """Say so where a budget has changed the length of the run."""
+        if run.total_steps != self._total_steps:
+            self._total_steps = run.total_steps
+            self._say(run, f"step {run.step}: the budget allows {run.total_steps} steps")
 
     def on_epoch_end(self, run: Run) -> None:
         """Add the epoch."""
@@ -87,7 +98,8 @@ class LogFile(Observer):
 
     @staticmethod
     def _say(run: Run, words: str) -> None:
-        with open(run.folder / LOG_FILE, "a", encoding="utf-8") as log:
+        # A full disk ends the run by what needs the room, in a sentence; the log must not come before it.
+        with contextlib.suppress(OSError), open(run.folder / LOG_FILE, "a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {words}\n")
 
 

@@ -138,10 +138,10 @@ class Recipe(Augmentation):
     phases: Annotated[tuple[Phase, ...], Parameter(parse=False)] = Field(
         (), description="Parts of the run; their epochs add up to epochs."
     )
-    pace: Annotated[tuple[tuple[Epochs, Fraction], ...], Parameter(parse=False)] = Field(
+    pace: Annotated[tuple[tuple[Epochs, Epochs], ...], Parameter(parse=False)] = Field(
         (),
-        description="How far the schedule is, 0 to 1, after so many epochs; straight from each to the next. A budget "
-        "writes what it came to.",
+        description="Plans that a budget gave up: until so many epochs were done, the schedule was for so many in all; "
+        "from there on, what was left of it is spread over the rest.",
     )
 
     def __init__(self, **fields: Any) -> None:
@@ -165,9 +165,9 @@ class Recipe(Augmentation):
 
     @model_validator(mode="after")
     def _pace_only_rises(self) -> Recipe:
-        knots = [(0.0, 0.0), *self.pace, (self.epochs, 1.0)]
-        if self.pace and not all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(knots)):
-            raise ValueError(f"pace must rise, and end before epoch {self.epochs:g}")
+        done = [0.0, *(done for done, _ in self.pace), self.epochs]
+        if any(a >= b for a, b in itertools.pairwise(done)) or any(done >= planned for done, planned in self.pace):
+            raise ValueError(f"pace must rise and end before epoch {self.epochs:g}, each plan after it was given up")
         return self
 
     @model_validator(mode="after")

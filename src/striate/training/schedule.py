@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -33,11 +32,11 @@ def learning_rate_factor(
         total_steps: of the whole run, warm-up included.
         history: of the run, see `Run`; for ``plateau`` alone, which reads ``val_loss``.
     """
-    warmup_steps = round(recipe.warmup_fraction * total_steps)
-    at = paced_step(recipe, step, total_steps)
+    at, planned = paced(recipe, step, total_steps)
+    warmup_steps = round(recipe.warmup_fraction * planned)
     if at < warmup_steps:
         return (at + 1) / (warmup_steps + 1)
-    progress = (at - warmup_steps) / max(1, total_steps - warmup_steps)  # 0 … just under 1
+    progress = (at - warmup_steps) / max(1, planned - warmup_steps)  # 0 … just under 1
     drops = step * recipe.epochs / total_steps / recipe.step_epochs
     match recipe.schedule:
         case "step":
@@ -54,16 +53,22 @@ def learning_rate_factor(
             return 1.0
 
 
-def paced_step(recipe: Recipe, step: int, total_steps: int) -> float:
-    """Return the step that the schedule stands at: the step itself, where the recipe says nothing of its pace."""
-    if not recipe.pace:
-        return step
-    epoch = step * recipe.epochs / total_steps
-    knots = [(0.0, 0.0), *recipe.pace, (recipe.epochs, 1.0)]
-    for (start, low), (end, high) in itertools.pairwise(knots):
-        if epoch <= end:
-            return total_steps * (low + (high - low) * (epoch - start) / (end - start))
-    return total_steps
+def paced(recipe: Recipe, step: int, total_steps: int) -> tuple[float, int]:
+    """Return where the schedule stands: at a step, of so many in all; both as given where the recipe has no pace.
+
+    Whenever the plan is changed, what is left of the schedule is spread over the steps that are left then.
+    """
+    per_epoch = round(total_steps / recipe.epochs)
+    plans = [(round(done * per_epoch), round(planned * per_epoch)) for done, planned in recipe.pace]
+    start, progress = 0, 0.0
+    for until, planned in [*plans, (total_steps, total_steps)]:
+        if step < until or until == total_steps:
+            break
+        progress += (1 - progress) * (until - start) / (planned - start)
+        start = until
+    if not start:
+        return step, planned
+    return planned * (progress + (1 - progress) * (step - start) / (planned - start)), planned
 
 
 def _plateaus(losses: Sequence[float], patience: int) -> int:
