@@ -63,6 +63,8 @@ def test_the_fastest_is_measured_on_a_copy_without_drawing_and_remembered(
         slow_in(slow),
         precision=None,
         memory_format=None,
+        compiled=None,
+        steps=10**9,
         key="a",  # type: ignore[arg-type]
     )
     assert chosen == Execution("fp32", fast)  # type: ignore[arg-type]
@@ -77,6 +79,8 @@ def test_the_fastest_is_measured_on_a_copy_without_drawing_and_remembered(
         slow_in(fast),
         precision=None,
         memory_format=None,
+        compiled=None,
+        steps=10**9,
         key="a",  # type: ignore[arg-type]
     )
     assert (remembered, again) == (chosen, seconds)
@@ -86,7 +90,9 @@ def test_what_the_user_chose_is_not_measured() -> None:
     def fail(network: nn.Module, execution: Execution) -> None:
         raise AssertionError
 
-    chosen = machine.fastest_execution(nn.Linear(1, 1), fail, precision="bf16", memory_format="contiguous", key="b")
+    chosen = machine.fastest_execution(
+        nn.Linear(1, 1), fail, precision="bf16", memory_format="contiguous", compiled=None, steps=9, key="b"
+    )
     assert chosen == (Execution("bf16", "contiguous"), None)
 
 

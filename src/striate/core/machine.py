@@ -8,13 +8,14 @@ import ctypes
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +23,17 @@ import torch
 from torch import nn
 
 from striate.core import files
-from striate.core.errors import FileError
+from striate.core.errors import FileError, RecipeError
 
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
+DeviceKind = Literal["cpu", "cuda"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _UNITS = {"": 1, "b": 1, "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15}
+
+# A run that takes less does not gain what compiling takes, let alone measuring it: 16 to 28 s for a ResNet-18.
+_LEAST_SECONDS_TO_COMPILE = 60.0
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -40,6 +45,7 @@ class Execution:
 
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "contiguous"
+    compiled: bool = False
 
     def place(self, network: nn.Module) -> nn.Module:
         """Move the network's tensors into this memory format and onto the device, in place."""
@@ -59,14 +65,54 @@ class Execution:
             return contextlib.nullcontext()
         return torch.autocast(device().type, dtype=torch.bfloat16)
 
+    def forward(self, network: nn.Module, images: torch.Tensor) -> Any:
+        """Return what the network answers in training, in this precision; compiled, where so. Evaluation never is.
+
+        Raises:
+            RecipeError: it cannot be compiled here.
+        """
+        with self.autocast():
+            if not self.compiled:
+                return network(images)
+            try:
+                return _compiled(network)(images)
+            except Exception as error:
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise
+                why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                raise RecipeError(f"The network cannot be compiled here: {why} Leave out --compile.") from error
+
     def _torch_format(self) -> torch.memory_format:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
 
+@functools.lru_cache(maxsize=1)  # the network in training; one that is gone is not kept for long
+def _compiled(network: nn.Module) -> Callable[[torch.Tensor], Any]:
+    compiled: Callable[[torch.Tensor], Any] = torch.compile(network)
+    return compiled
+
+
+_kind: DeviceKind | None = None  # that was asked for
+
+
+def use_device(kind: DeviceKind | None) -> None:
+    """Run on this kind of device from now on; None for the accelerator where there is one, else the CPU.
+
+    Raises:
+        RecipeError: a GPU is asked for, and none can be used.
+    """
+    global _kind
+    if kind == "cuda" and not torch.cuda.is_available():
+        why = "PyTorch finds none that works" if torch.version.cuda else "this PyTorch is built for the processor alone"
+        raise RecipeError(f"device cuda needs a CUDA GPU, and {why}. Leave out --device to train on the processor.")
+    _kind = kind
+    device.cache_clear()
+
+
 @functools.cache
 def device() -> torch.device:
-    """Return the accelerator where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device that `use_device` was told, else the accelerator where there is one, else the CPU."""
+    return torch.device("cuda" if _kind != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @functools.cache
@@ -169,6 +215,8 @@ def fastest_execution(
     *,
     precision: Precision | None,
     memory_format: MemoryFormat | None,
+    compiled: bool | None,
+    steps: int,
     key: str,
 ) -> tuple[Execution, float | None]:
     """Measure which precision and memory format train this network fastest here, and remember it.
@@ -177,6 +225,9 @@ def fastest_execution(
         network: left untouched; a copy is trained.
         train_once: one forward and backward pass of the network it is given, on one batch.
         precision, memory_format: what the user chose; ``None`` leaves it to the measurement.
+        compiled: the same; ``None`` is False on the CPU, where it was measured to gain nothing, and elsewhere measured
+            where the run is long enough that it may pay.
+        steps: of the run.
         key: what else the answer depends on (network, shapes, batch size).
 
     Returns:
@@ -184,22 +235,55 @@ def fastest_execution(
 
     Consumes no randomness. The answer is kept in the cache folder per machine, versions and key.
     """
-    if precision is not None and memory_format is not None:
-        return Execution(precision, memory_format), None
+    if compiled is None and device().type == "cpu":
+        compiled = False
+    if precision is not None and memory_format is not None and compiled is not None:
+        return Execution(precision, memory_format, compiled), None
     with _remembered(f"{key} {precision} {memory_format} {json.dumps(describe())}") as known:
         if not {"precision", "memory_format", "seconds"} <= set(known):
-            formats: list[MemoryFormat] = [memory_format] if memory_format else ["channels_last", "contiguous"]
-            seconds = {
-                choice: _seconds_of(choice, network, train_once)
-                for choice in (Execution(precision or "fp32", choice) for choice in formats)
-            }
-            best = min(seconds, key=seconds.__getitem__)
-            if precision is None and _computes_in_bf16():
-                half = Execution("bf16", best.memory_format)
-                seconds[half] = _seconds_of(half, network, train_once)
-            best = min(seconds, key=seconds.__getitem__)
-            known |= {**asdict(best), "seconds": seconds[best]}
-        return Execution(known["precision"], known["memory_format"]), known["seconds"]
+            best, seconds = _fastest_uncompiled(network, train_once, precision, memory_format)
+            known |= {"precision": best.precision, "memory_format": best.memory_format, "seconds": seconds}
+        chosen = Execution(known["precision"], known["memory_format"], bool(compiled))
+        if compiled is None and _compiling_pays(network, train_once, chosen, known, steps):
+            return replace(chosen, compiled=True), known["compiled_seconds"]
+        return chosen, known["seconds"]
+
+
+def _fastest_uncompiled(
+    network: nn.Module,
+    train_once: Callable[[nn.Module, Execution], None],
+    precision: Precision | None,
+    memory_format: MemoryFormat | None,
+) -> tuple[Execution, float]:
+    formats: list[MemoryFormat] = [memory_format] if memory_format else ["channels_last", "contiguous"]
+    seconds = {
+        choice: _seconds_of(choice, network, train_once)
+        for choice in (Execution(precision or "fp32", choice) for choice in formats)
+    }
+    best = min(seconds, key=seconds.__getitem__)
+    if precision is None and _computes_in_bf16():
+        half = Execution("bf16", best.memory_format)
+        seconds[half] = _seconds_of(half, network, train_once)
+        best = min(seconds, key=seconds.__getitem__)
+    return best, seconds[best]
+
+
+def _compiling_pays(
+    network: nn.Module,
+    train_once: Callable[[nn.Module, Execution], None],
+    uncompiled: Execution,
+    known: dict[str, Any],
+    steps: int,
+) -> bool:
+    """Return whether compiling takes less than it saves over these steps; what is measured is added to ``known``."""
+    if steps * known["seconds"] < _LEAST_SECONDS_TO_COMPILE:
+        return False
+    if not {"compiled_seconds", "compiling_seconds"} <= set(known):
+        start, seconds = time.perf_counter(), math.inf
+        with contextlib.suppress(RecipeError):  # what cannot be compiled never pays
+            seconds = _seconds_of(replace(uncompiled, compiled=True), network, train_once)
+        known |= {"compiled_seconds": seconds, "compiling_seconds": time.perf_counter() - start}
+    return bool(known["compiling_seconds"] + steps * known["compiled_seconds"] < steps * known["seconds"])
 
 
 def _computes_in_bf16() -> bool:

@@ -103,7 +103,9 @@ def fit(
     recipe = (recipe or Recipe()).changed(**changes)
     if folder:
         check_free(Path(folder))
-    machine.keep_buffers()
+    machine.use_device(recipe.device)
+    if recipe.keep_buffers:
+        machine.keep_buffers()
     rehearse(network, images, recipe)
     whole = recipe.learn_from == "train+val"
     learned, val = (images.train_and_val, None) if whole else (images.learned, images.val)
@@ -219,8 +221,7 @@ def _resolve(run: Run) -> Execution:
     first, labels = some.images, some.labels.to(machine.device())
 
     def train_once(network: nn.Module, execution: Execution) -> None:
-        with execution.autocast():
-            outputs = network(execution.arrange(normalise(first, run.spec.input)))
+        outputs = execution.forward(network, execution.arrange(normalise(first, run.spec.input)))
         loss = compute_loss(outputs, labels, network, recipe, several=task.labels == "multi")
         loss.backward()  # type: ignore[no-untyped-call]
 
@@ -230,17 +231,21 @@ def _resolve(run: Run) -> Execution:
             train_once,
             precision=recipe.precision,
             memory_format=recipe.memory_format,
+            compiled=recipe.compile,
+            steps=run.total_steps,
             key=f"{run.network} {tuple(first.shape)}",
         )
         return asdict(execution) | {"seconds": seconds, "threads": torch.get_num_threads()}
 
     found = processes.from_first(measure)
-    execution, pass_seconds = Execution(found["precision"], found["memory_format"]), found["seconds"]
+    execution = Execution(found["precision"], found["memory_format"], found["compiled"])
+    pass_seconds = found["seconds"]
     run.expected_seconds = pass_seconds and pass_seconds * run.total_steps
     run.recipe = recipe.changed(
         loss=resolve_loss(recipe, task),
         precision=execution.precision,
         memory_format=execution.memory_format,
+        compile=execution.compiled,
         threads=found["threads"],
     )
     return execution

@@ -16,8 +16,7 @@ def forward(run: Run, seen: Seen, execution: Execution) -> Tensor:
     """Return the loss of a batch, of several processes this one's part of it, and note what the network answered."""
     own = () if processes.first() else (processes.rank(),)
     machine.seed_draws(keyed_seed(run.recipe.seed, run.step, *own))  # dropout and the like
-    with execution.autocast():
-        outputs = run.network(seen.pictures)
+    outputs = execution.forward(run.network, seen.pictures)
     run.seen, seen.logits = seen, main_logits(outputs).detach()
     several = run.spec.task.labels == "multi"
     loss = compute_loss(outputs, seen.targets, run.network, run.recipe, several=several, weights=run.class_weights)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from striate.core import files
 from striate.core.errors import FileError, RecipeError, suggest
-from striate.core.machine import MemoryFormat, Precision
+from striate.core.machine import DeviceKind, MemoryFormat, Precision
 from striate.data.augment.policy import Augmentation
 
 Positive = Annotated[int, Field(ge=1)]
@@ -131,6 +131,13 @@ class Recipe(Augmentation):
     precision: Precision | None = Field(None, description="fp32 or bf16; measured when not given.")
     memory_format: MemoryFormat | None = Field(
         None, description="contiguous or channels_last; measured when not given."
+    )
+    compile: bool | None = Field(
+        None, description="Compile the network; when not given, on a GPU where it is measured to pay for the run."
+    )
+    device: DeviceKind | None = Field(None, description="cpu or cuda; the GPU where there is one when not given.")
+    keep_buffers: bool = Field(
+        True, description="Do not give large buffers back to the system after every step: faster, for more memory."
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="Of the processor; PyTorch's own choice when not given."
