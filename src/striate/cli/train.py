@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, final
@@ -17,7 +18,7 @@ from torch import nn
 from striate.cli.audit import audit_before_training, keep_findings, say_worst
 from striate.cli.evaluate import load_again
 from striate.cli.output import Json, print_json, print_warnings, say
-from striate.core import files, machine
+from striate.core import files, machine, processes
 from striate.core.errors import FileError, NetworkError, RecipeError
 from striate.core.spec import InputSpec
 from striate.data.audit.remembered import Short
@@ -37,11 +38,12 @@ from striate.training.fit import fit
 from striate.training.interruption import EXIT_STATUS
 from striate.training.presets import read_preset, recommended_model, recommended_preset
 from striate.training.recipe import Recipe
-from striate.training.run import Run, check_free
+from striate.training.run import Run, check_free, checkpoints_in
 
 PREDICTIONS_FILE = "predictions.csv"
 
 
+@processes.as_one()
 def train(
     data: str | None = None,
     /,
@@ -94,8 +96,6 @@ def train(
         no_audit: Train without a look at the pictures first, or in spite of what it found; `striate audit` says more.
     """
     audited = None
-    if output is not None:
-        check_free(output)
     if resume is not None:
         _check_left_out(
             recipe,
@@ -109,7 +109,13 @@ def train(
             config=config,
             preview=preview_file,
         )
-        network, images = _stopped(resume, data, data_dir)
+    elif (begun := _before_restart()) is not None:
+        resume, data, data_dir = begun, None, None
+    elif output is not None:
+        check_free(output)
+    if resume is not None:
+        with processes.first_of_machine_first():
+            network, images = _stopped(resume, data, data_dir)
         run = fit(network, images, resume=resume)
     else:
         base = read_preset(config) if config else None
@@ -117,25 +123,27 @@ def train(
         said = base.recipe.changed(**changes) if base else recipe  # the rest is chosen when the pictures are known
         like, weights = _published(model, size, channels) if pretrained else (None, None)
         size, channels = (None, None) if pretrained else (size, channels)  # like has them
-        images = load_data(
-            data or "digits",
-            data_dir=data_dir,
-            size=size,
-            channels=channels,
-            seed=said.seed,
-            like=like,
-            stored_size=said.stored_size,
-            group_by=group_by,
-            skip_unreadable=skip_unreadable,
-        )
+        with processes.first_of_machine_first():
+            images = load_data(
+                data or "digits",
+                data_dir=data_dir,
+                size=size,
+                channels=channels,
+                seed=said.seed,
+                like=like,
+                stored_size=said.stored_size,
+                group_by=group_by,
+                skip_unreadable=skip_unreadable,
+            )
         model = model or (base.model if base else None) or recommended_model(images)
         base = base or recommended_preset(images, model, pretrained=pretrained)
         chosen = base.recipe_for(build_on_meta(model, images.spec), images.spec.input, **changes)
         if preview_file is not None:
             return _write_preview(preview_file, images, chosen, json)
-        network = build(model, images.spec, seed=chosen.seed, weights=weights)
+        with processes.first_of_machine_first():
+            network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
-        audited = None if no_audit else audit_before_training(images)
+        audited = None if no_audit or not processes.first() else audit_before_training(images)
         plan = SayFirst(_plan(images, network, model, chosen), audited, data or "digits", json)
         run = fit(network, images, chosen, folder=output, observers=[plan])
     if run.interrupted:
@@ -145,7 +153,7 @@ def train(
     if audited is not None:
         keep_findings(audited, run.folder)
     _report(run, images.test, json)
-    if not no_report:
+    if not no_report and processes.first():
         _write_page(run, images, json)
     return 0
 
@@ -163,7 +171,8 @@ def _write_preview(path: Path, images: ImageSet, recipe: Recipe, json: bool) -> 
         sizes=[(side, side) if side else None for side in resolutions],
         shares=balancing_shares(split.labels, images.spec.task.classes) if recipe.sampling == "balanced" else None,
     )
-    sheet.write(path)
+    if processes.first():
+        sheet.write(path)
     say(f"preview   {path}", json_wanted=json)
     if json:
         print_json({"preview": str(path)})
@@ -200,6 +209,22 @@ def _check_left_out(recipe: Recipe, **flags: object) -> None:
         raise RecipeError(f"A resumed run keeps what it began with, so --{flag} must be left out with --resume.")
 
 
+def _before_restart() -> Path | None:
+    """Return the folder of the run that these processes go on with, where torchrun started them anew; else None.
+
+    A folder that has no checkpoint yet is emptied: it was new or empty when the run began, and nothing is lost.
+    """
+    folder = processes.kept("folder")
+    if folder is None:
+        return None
+    if processes.from_first(lambda: bool(checkpoints_in(Path(folder)))):
+        return Path(folder)
+    if processes.first():
+        shutil.rmtree(folder, ignore_errors=True)
+    processes.wait()
+    return None
+
+
 def _stopped(folder: Path, data: str | None, data_dir: Path | None) -> tuple[nn.Module, ImageSet]:
     """Return the network and the pictures of a run that was stopped; DATA says where they are now, if they moved."""
     header = checkpoint.read_header(folder)
@@ -231,7 +256,9 @@ def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> s
 
 def _report(run: Run, test: Split, json: bool) -> None:
     """Write what was predicted for the test pictures, and say how the run did and what to do with it."""
-    predictions = predictions_of(run.network, test)
+    predictions = predictions_of(run.network, test, together=True)
+    if not processes.first():
+        return
     score = evaluate(predictions, test)
     write_predictions(run.folder, predictions, run.network, test)
     _write_predictions(run.folder / PREDICTIONS_FILE, score, test)
