@@ -90,6 +90,14 @@ class Evidence:
         return [look.update for look in self.looks if math.isfinite(look.update)]
 
     @property
+    def first_update_at_top(self) -> float:
+        """How large the update of step 0 would have been at the top of the schedule; 0 of a resumed run."""
+        first = self.looks[0] if self.looks else None
+        if first is None or first.step or not first.learning_rate or not math.isfinite(first.update):
+            return 0.0
+        return first.update * self.run.recipe.learning_rate / first.learning_rate
+
+    @property
     def usual_update(self) -> float:
         """Their median."""
         return statistics.median(self.updates) if self.updates else math.nan

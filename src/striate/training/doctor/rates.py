@@ -9,6 +9,7 @@ from striate.core.finding import Finding
 from striate.training.doctor.evidence import Evidence
 
 LARGE_UPDATE = 0.5  # of the norm of a layer's weights, in one step
+LARGEST_AT_TOP = 1.0
 SMALL_UPDATE = 3e-4
 UNLEARNED = 0.5  # of the loss of no answer
 RISEN = 1.3  # times the loss of no answer, as a running mean over steps
@@ -20,20 +21,24 @@ FEW_STEPS = 10  # in an epoch
 def rate_too_high(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``learning-rate-too-high``.
 
-    Either an update is as large as half of the weights, so that little of what was learned before is left, or the loss
-    has risen clearly above that of no answer at all, which no descent does.
+    Either an update is as large as half of the weights, so that little of what was learned before is left; or the first
+    one, at the rate of the top of the schedule, would be larger than the weights that it starts from; or the loss has
+    risen clearly above that of no answer at all, which no descent does.
     """
     recipe, update = evidence.run.recipe, max(evidence.updates, default=0.0)
+    at_top = evidence.first_update_at_top
     risen = evidence.highest > RISEN * max(evidence.first, evidence.chance)
-    if not (update > LARGE_UPDATE or risen):
+    if not (update > LARGE_UPDATE or at_top > LARGEST_AT_TOP or risen):
         return
     if update > LARGE_UPDATE:
         why = f"one step changed the weights of a layer by {update:.0%} of their size, and 0.1 to 1 % is usual"
+    elif at_top > LARGEST_AT_TOP:
+        why = f"at that rate, the first step would have been {at_top:.2g} times as large as the weights of a layer"
     else:
         why = f"the loss rose to {evidence.highest:.3g}, and no answer at all would cost {evidence.chance:.3g}"
     message = f"The learning rate, {recipe.learning_rate:g} at its top, is too high: {why}."
-    numbers = {"update": update, "highest_loss": evidence.highest, "chance": evidence.chance}
-    fix = f"Take --lr {recipe.learning_rate / (100 if update > 5 else 10):g}."
+    numbers = {"update": update, "first_at_top": at_top, "highest_loss": evidence.highest, "chance": evidence.chance}
+    fix = f"Take --lr {recipe.learning_rate / (100 if max(update, at_top) > 3 else 10):g}."
     yield Finding("learning-rate-too-high", "warning", "recipe", message, numbers, fix)
 
 

@@ -32,7 +32,9 @@ def explain_loss(run: Run, *, in_evaluation: bool = False) -> Finding:
 
     The copy has the weights and the batch of the step, and draws the same dropout.
     """
-    for name, tensor in (*run.network.named_parameters(), *run.network.named_buffers()):
+    # The step has already put its own values into the running statistics, which it does not read.
+    statistics = run.network.named_buffers() if in_evaluation else ()
+    for name, tensor in (*run.network.named_parameters(), *statistics):
         if not _finite(tensor):
             return _of_weights(name, tensor, run)
     seen = run.seen
@@ -59,15 +61,16 @@ def explain_gradient(run: Run) -> Finding:
         loss = compute_loss(outputs, seen.targets, twin, run.recipe, several=several, weights=run.class_weights)
         loss.backward()  # type: ignore[no-untyped-call]
     names = [name for name, p in run.network.named_parameters() if p.grad is not None and not _finite(p.grad)]
-    where, rows = found.first or (names[0] if names else "", None)
+    path, rows = found.first or (None, None)
     who = "" if rows is None else _pictures(rows, seen, run)
+    where = names[0] if path is None else f"the output of {path or 'the network'}"
     message = (
-        f"The gradient is not finite at the output of {where or 'the network'}{who} ({_step(run)}), though the loss "
-        f"is: {len(names)} parameters would have become so."
+        f"The gradient of {where} is not finite{who} ({_step(run)}), though the loss is: {len(names)} of the network's "
+        "parameters would have become so."
     )
     fix = "A square root, a norm or a logarithm has no slope at 0: add 1e-6 inside it. Else take a smaller --lr."
     numbers = {"step": float(run.step + 1), "parameters": float(len(names))}
-    return Finding("non-finite-gradient", "error", where or _step(run), message, numbers, fix)
+    return Finding("non-finite-gradient", "error", path or names[0], message, numbers, fix)
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -84,6 +84,7 @@ class Doctor(Observer):
             with contextlib.suppress(FileError):
                 run.findings.extend(read_findings(run.folder))
         self._consult(BEFORE)
+        write_findings(run.folder, run.findings)
 
     def on_backward_end(self, run: Run) -> None:
         """Refuse gradients that are not finite before they reach the weights; at some steps, look."""
@@ -121,7 +122,10 @@ class Doctor(Observer):
         look.learning_rate = run.learning_rate
         if len(evidence.looks) == 1:
             self._consult(FIRST)
+        known = len(run.findings)
         self._consult(LATER)
+        if len(run.findings) > known:  # a run that is killed leaves what was known by then
+            write_findings(run.folder, run.findings)
 
     def _count(self, run: Run) -> None:
         """Add up which classes are said in the epoch."""

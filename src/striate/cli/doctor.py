@@ -1,0 +1,39 @@
+"""``striate doctor``: what went wrong in a training run, and what to change."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from striate.cli.output import Json, print_findings, print_json, say
+from striate.training import checkpoint
+from striate.training.doctor.folder import read_findings
+from striate.training.run import MODEL_FILE, checkpoints_in
+
+
+def doctor(run: Path, /, *, json: Json = False) -> int:
+    """Say what was wrong with a training run, with the evidence and what to change.
+
+    The run may be over, stopped or broken off: what was found until then is in its folder. Ends with status 1 where a
+    warning or an error was found; notes alone are none.
+
+    Example: `striate doctor runs/digits-speednet-1`
+
+    JSON keys: run, state (finished; else stopped), epochs (that were completed; null where no checkpoint is left),
+    findings (code, severity, where, message, numbers, fix).
+
+    Args:
+        run: The folder of a run.
+    """
+    findings = read_findings(run)
+    state = "finished" if (run / MODEL_FILE).is_file() else "stopped"
+    epochs = len(checkpoint.read_header(run).history) if checkpoints_in(run) else None
+    if json:
+        found = [asdict(one) for one in findings]
+        print_json({"run": str(run), "state": state, "epochs": epochs, "findings": found})
+    else:
+        print_findings(findings)
+        done = "" if epochs is None else f" after {epochs} epoch{'s' * (epochs != 1)}"
+        count = f"{len(findings)} finding{'s' * (len(findings) != 1)}" if findings else "nothing found"
+        say(f"{run}: {state}{done}, {count}")
+    return int(any(one.severity != "note" for one in findings))
