@@ -53,7 +53,8 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    orthogonal: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
+    return orthogonal
 
 
 MUON = Rule(_first_state, _update)
