@@ -9,6 +9,7 @@ import torch
 import striate as st
 from striate.training import checkpoint
 from striate.training.events import Observer
+from striate.training.presets import read_preset
 from striate.training.recipe import read_recipe
 from striate.training.run import Run
 from tests.cli.conftest import Striate, write_pictures
@@ -113,8 +114,9 @@ def test_pictures_that_were_moved_are_named_again(striate: Striate, tmp_path: Pa
     assert striate("train", tmp_path / "moved", "--resume", "run").status == 0
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 2), ("SIGTERM", 143)])
 def test_ctrl_c_saves_and_says_how_to_resume(
-    striate: Striate, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+    striate: Striate, picture_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, status: int
 ) -> None:
     whole = striate("train", picture_folder, *QUICK, "--output", "whole", "--json")
     import striate.training.fit as module
@@ -126,11 +128,11 @@ def test_ctrl_c_saves_and_says_how_to_resume(
             import signal
 
             if run.step == 3:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.Signals[name])
 
-    monkeypatch.setattr(module, "default_observers", lambda progress: [*usual(progress), PressesCtrlC()])
+    monkeypatch.setattr(module, "default_observers", lambda *given: [*usual(*given), PressesCtrlC()])
     done = striate("train", picture_folder, *QUICK, "--output", "half", "--json")
-    assert (done.status, done.out) == (2, "")
+    assert (done.status, done.out) == (status, "")
     assert done.err.splitlines()[-1] == "Stopped at step 3. Go on with: striate train --resume half"
 
     monkeypatch.setattr(module, "default_observers", usual)
@@ -164,3 +166,16 @@ def test_shards_are_trained_on_and_evaluated(striate: Striate, picture_folder: P
     assert "train of photos is a stream of shards, which is never in memory whole" in refused.err
     refused = striate("audit", "shards")
     assert "An audit needs pictures in files, got the shards shards. Audit what they were packed from." in refused.err
+
+
+def test_a_preset_brings_its_network_and_flags_change_it(striate: Striate, picture_folder: Path) -> None:
+    words = ("--size", "36", "--epochs", "1", "-b", "8", "--output", "out", "--json", "--no-report")
+    done = striate("train", picture_folder, "--config", "photographs", *words)
+    assert done.status == 0, done.err
+    assert done.json["network"] == "speednet_small"
+    preset, recipe = read_preset("photographs").recipe, read_recipe("out/recipe.toml")
+    assert (recipe.shift, recipe.epochs, recipe.batch_size) == (3, 1, 8)
+    assert recipe.learning_rate == preset.learning_rate
+    misspelt = striate("train", picture_folder, "--config", "photograph", *words)
+    assert misspelt.status == 2
+    assert "Did you mean 'photographs'? The presets are" in " ".join(misspelt.err.split())
