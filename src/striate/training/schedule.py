@@ -42,7 +42,7 @@ def learning_rate_factor(
         case "step":
             return recipe.step_factor ** int(drops)
         case "exponential":
-            return recipe.step_factor**drops
+            return math.pow(recipe.step_factor, drops)
         case "plateau":
             return recipe.step_factor ** _plateaus([epoch["val_loss"] for epoch in history], recipe.plateau_epochs)
         case "cosine":
