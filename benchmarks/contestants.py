@@ -18,9 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import airbench94
 import peers
 import striate as st
+from striate.data.preprocess import normalise
 from striate.training.events import Observer
+from striate.training.presets import read_preset
 from turns import Epochs, Steps, Turn
 
 if TYPE_CHECKING:
@@ -35,20 +38,16 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def save_arrays(path: Path, images: st.ImageSet) -> None:
-    """Write the pictures to train and to validate with, (N, C, H, W) uint8, and their labels."""
-    np.savez(
-        path,
-        train=images.train.images.numpy(),
-        train_labels=images.train.labels.numpy(),
-        val=images.val.images.numpy(),
-        val_labels=images.val.labels.numpy(),
-    )
+def save_arrays(path: Path, **splits: st.Split) -> None:
+    """Write the pictures of each split, (N, C, H, W) uint8, and their labels."""
+    arrays = {name: split.images.numpy() for name, split in splits.items()}
+    np.savez(path, **arrays, **{f"{name}_labels": split.labels.numpy() for name, split in splits.items()})
 
 
 def _read_arrays(path: str) -> Arrays:
     with np.load(path) as arrays:
-        return {split: (arrays[split], arrays[f"{split}_labels"]) for split in ("train", "val")}
+        splits = [split for split in ("train", "val", "test") if split in arrays]
+        return {split: (arrays[split], arrays[f"{split}_labels"]) for split in splits}
 
 
 def _normalised(images: np.ndarray) -> np.ndarray:
@@ -339,6 +338,86 @@ def _keras_resnet18(shape: tuple[int, ...], classes: int) -> keras.Model:
         maps = block(block(maps, filters, 2 if group else 1), filters, 1)
     logits = layers.Dense(classes, dtype="float32")(layers.GlobalAveragePooling2D()(maps))
     return keras.Model(pictures, logits)
+
+
+# Whole runs
+
+
+def fastai_folder(*, root: str, side: int, epochs: int, seed: int) -> None:
+    """Fastai's defaults from a folder, from scratch: `vision_learner`, `aug_transforms`, one-cycle, batches of 64."""
+    vision = peers.torchvision()
+    from fastai.torch_core import set_seed
+    from fastai.vision.all import (
+        Callback,
+        ImageDataLoaders,
+        Resize,
+        accuracy,
+        aug_transforms,
+        get_image_files,
+        vision_learner,
+    )
+
+    turn = Turn()
+
+    class Watch(Callback):
+        def after_epoch(self) -> None:
+            turn.over(val_accuracy=float(self.recorder.values[-1][-1]))
+
+    set_seed(seed)
+    loaders = ImageDataLoaders.from_folder(
+        root, train="train", valid="validation", item_tfms=Resize(side), batch_tfms=aug_transforms()
+    )
+    learner = vision_learner(loaders, vision.models.resnet18, pretrained=False, metrics=accuracy)
+    learner.add_cb(Watch())
+    with learner.no_bar():
+        learner.fit_one_cycle(epochs)
+    learner.remove_cbs(Watch)
+    turn.over(finished=True)
+    test = loaders.test_dl(get_image_files(f"{root}/test"), with_labels=True)
+    turn.over(test_accuracy=float(learner.validate(dl=test)[1]))
+
+
+def airbench_cifar(*, arrays: str, seed: int, batch: int) -> None:
+    """The settings of airbench94_muon, on all that is not test, channels last, bf16 where the processor has it."""
+    splits = _read_arrays(arrays)
+    turn = Turn()
+    torch.manual_seed(seed)
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bf16())
+    learned = torch.from_numpy(_normalised(np.concatenate([splits["train"][0], splits["val"][0]])))
+    labels = torch.from_numpy(np.concatenate([splits["train"][1], splits["val"][1]]))
+    network = airbench94.network(10).to(memory_format=torch.channels_last)
+    for _ in airbench94.train(network, learned, labels, precision, batch):
+        turn.over()
+    turn.over(finished=True)
+    test, truth = torch.from_numpy(_normalised(splits["test"][0])), torch.from_numpy(splits["test"][1])
+    turn.over(**airbench94.accuracies(network, test, truth, precision))
+
+
+@final
+class _WholeRun(Observer):
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def on_epoch_end(self, run: Run) -> None:
+        """A turn is an epoch."""
+        self._turn.over()
+
+
+def striate_cifar(*, arrays: str, seed: int, changes: dict[str, Any]) -> None:
+    """SpeedNet with the preset of CIFAR-10, on all that is not test, as the preset was chosen on val."""
+    splits = _read_arrays(arrays)
+    preset = read_preset("cifar10")
+    assert preset.model is not None
+    turn = Turn()
+    images = st.load_data(splits)
+    network = st.build(preset.model, images.spec, seed=seed)
+    recipe = preset.recipe_for(network, images.spec.input, seed=seed, learn_from="train+val", **changes)
+    with tempfile.TemporaryDirectory() as folder:
+        st.fit(network, images, recipe, folder=f"{folder}/run", observers=[_WholeRun(turn)])
+    turn.over(finished=True)
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bf16())
+    test = normalise(images.test.images, images.spec.input)
+    turn.over(**airbench94.accuracies(network, test, images.test.labels, precision))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def compare(model: str, batch_size: int, pairs: int) -> dict[str, Any]:
     labels = torch.arange(count) % 10
     with tempfile.TemporaryDirectory() as folder:
         arrays = Path(folder) / "arrays.npz"
-        save_arrays(arrays, st.load_data({"train": (pictures, labels), "val": (pictures[:10], labels[:10])}))
+        images = st.load_data({"train": (pictures, labels), "val": (pictures[:10], labels[:10])})
+        save_arrays(arrays, train=images.train, val=images.val)
         options = {"arrays": str(arrays), "model": model, "batch_size": batch_size, "steps": 1}
         with Contestant("striate_memory", **options) as ours, Contestant("textbook_memory", **options) as textbook:
             starts, _, *trials = in_turns({"striate": ours, "textbook": textbook}, pairs + 2)

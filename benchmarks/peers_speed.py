@@ -54,7 +54,8 @@ def main() -> None:
         folder = Path(name)
         with tarfile.open(data_folder("") / "clothing.tar.gz") as archive:
             archive.extractall(folder, filter="data")
-        save_arrays(folder / "arrays.npz", st.load_data(folder / "clothing-small", size=SIDE, channels=3))
+        images = st.load_data(folder / "clothing-small", size=SIDE, channels=3)
+        save_arrays(folder / "arrays.npz", train=images.train, val=images.val)
         all_of_them = contestants(folder / "arrays.npz", steps)
         for contestant in all_of_them.values():
             stack.enter_context(contestant)

@@ -86,7 +86,8 @@ def main() -> None:
             archive.extractall(folder, filter="data")
         root, arrays = folder / "clothing-small", folder / "arrays.npz"
         os.environ["STRIATE_CACHE"] = str(folder / "cache-of-arrays")
-        save_arrays(arrays, st.load_data(root, size=SIDE, channels=3))
+        images = st.load_data(root, size=SIDE, channels=3)
+        save_arrays(arrays, train=images.train, val=images.val)
         for number in range(rounds):
             trials += compete(root, arrays, folder / f"cache{number}", epochs)
             say(f"round {number + 1} of {rounds}:", rounded(trials[-1]["epochs"]))

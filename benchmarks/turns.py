@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
@@ -90,6 +90,20 @@ def in_turns(contestants: Mapping[str, Contestant], rounds: int) -> Iterable[dic
     for number in range(rounds):
         answers = {name: contestants[name].turn() for name in (names if number % 2 else reversed(names))}
         yield {name: answers[name] for name in names}
+
+
+def finish(contestants: Mapping[str, Contestant], progress: Callable[[str, dict[str, Any]], None]) -> dict[str, float]:
+    """Let contestants train in turns until each has said that it has finished; return the seconds of each."""
+    seconds = dict.fromkeys(contestants, 0.0)
+    left = dict(contestants)
+    while left:
+        for name in list(left):
+            answer = left[name].turn()
+            seconds[name] += answer["seconds"]
+            progress(name, answer)
+            if answer.get("finished"):
+                del left[name]
+    return seconds
 
 
 @final
