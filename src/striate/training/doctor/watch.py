@@ -118,7 +118,7 @@ class Doctor(Observer):
         self._before_update = None
         moved = norms([new.detach() - one for new, one in zip(_learning(run), old, strict=True)])
         shares = sorted(m / w for m, w in zip(moved, norms(old), strict=True) if w > 0)
-        look.update = shares[len(shares) // 2] if shares else 0.0
+        look.update = shares[len(shares) // 2] if shares else math.nan
         look.learning_rate = run.learning_rate
         if len(evidence.looks) == 1:
             self._consult(FIRST)
