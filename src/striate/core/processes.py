@@ -10,13 +10,13 @@ import contextlib
 import functools
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
-from torch.distributed import DistStoreError
 
 from striate.core.errors import RecipeError, TrainingError
 
@@ -28,7 +28,7 @@ Plain = TypeVar("Plain")
 # How long one may wait for another: as long as pictures take to be downloaded and decoded. Who has ended is noticed
 # at once.
 PATIENCE = timedelta(minutes=30)
-_GRACE = timedelta(seconds=2)  # until another process than the first speaks of an error
+_GRACE_SECONDS = 2.0  # until another process than the first speaks of an error
 _NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -207,9 +207,9 @@ def wait() -> None:
 def _speaks_of_failure() -> bool:
     """Return whether no other process speaks of a failure; where all of them have it, the first does."""
     try:
-        if not first():
-            with contextlib.suppress(DistStoreError):
-                _attempt().wait(["failed"], _GRACE)
+        deadline = time.monotonic() + (0 if first() else _GRACE_SECONDS)
+        while time.monotonic() < deadline and not _attempt().check(["failed"]):
+            time.sleep(0.05)
         return int(_attempt().add("failed", 1)) == 1
     except RuntimeError:
         return False  # the process that had the store has ended, and not before it said why
