@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
+import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,12 @@ import torch
 from torch import nn
 
 from striate.core import machine
+from striate.core.errors import RecipeError
 from striate.core.machine import Execution
+from striate.data.imageset import ImageSet
+from striate.training.fit import fit
+
+TrainOnce = Callable[[nn.Module, Execution], None]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,7 @@ def test_keep_buffers_may_be_called_again_and_again() -> None:
     assert torch.ones(2_000_000).sum().item() == 2_000_000
 
 
-def slow_in(memory_format: str, seconds: float = 0.02) -> object:
+def slow_in(memory_format: str, seconds: float = 0.02) -> TrainOnce:
     def train_once(network: nn.Module, execution: Execution) -> None:
         torch.rand(3)  # whatever is drawn here must not be missing elsewhere
         network(torch.zeros(1, 1, 4, 4)).sum().backward()
@@ -65,7 +73,7 @@ def test_the_fastest_is_measured_on_a_copy_without_drawing_and_remembered(
         memory_format=None,
         compiled=None,
         steps=10**9,
-        key="a",  # type: ignore[arg-type]
+        key="a",
     )
     assert chosen == Execution("fp32", fast)  # type: ignore[arg-type]
     assert seconds is not None
@@ -81,7 +89,7 @@ def test_the_fastest_is_measured_on_a_copy_without_drawing_and_remembered(
         memory_format=None,
         compiled=None,
         steps=10**9,
-        key="a",  # type: ignore[arg-type]
+        key="a",
     )
     assert (remembered, again) == (chosen, seconds)
 
@@ -117,3 +125,151 @@ def test_files_kept_in_memory_are_free_for_a_container(
         assert machine.available_system_memory() > without / 2
     else:
         assert machine.available_system_memory() == free
+
+
+@pytest.fixture
+def usual_device() -> Iterator[None]:
+    yield
+    machine.use_device(None)
+
+
+def test_the_cpu_can_be_asked_for(usual_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    machine.use_device(None)
+    assert machine.device() == torch.device("cuda")
+    machine.use_device("cpu")
+    assert machine.device() == torch.device("cpu")
+    machine.use_device("cuda")
+    assert machine.device() == torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [(None, "this PyTorch is built for the processor alone"), ("13.0", "PyTorch finds none that works")],
+)
+def test_a_gpu_that_is_not_there_is_refused(version: str | None, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    before = machine.device()
+    with pytest.raises(RecipeError) as error:
+        machine.use_device("cuda")
+    assert str(error.value) == (
+        f"device cuda needs a CUDA GPU, and {why}. Leave out --device to train on the processor."
+    )
+    assert machine.device() == before
+
+
+def compiling(compiling_seconds: float, compiled_seconds: float, passes: list[Execution]) -> TrainOnce:
+    """A pass that takes what it is said to, on a clock that nobody waits for."""
+
+    def train_once(network: nn.Module, execution: Execution) -> None:
+        first = execution.compiled and execution not in passes
+        passes.append(execution)
+        clock[0] += (compiling_seconds if first else compiled_seconds) if execution.compiled else 1.0
+
+    return train_once
+
+
+clock = [0.0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "pays", "measured"),
+    [(59, False, False), (60, False, True), (100, False, True), (101, True, True), (1000, True, True)],
+)
+def test_compiling_pays_when_the_run_is_long_enough(
+    steps: int, pays: bool, measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock[0])
+    passes: list[Execution] = []
+    known = {"seconds": 1.0}
+    for _ in range(2):  # the second time it is known: 49 s of compiling and of two passes at half a second each
+        train_once = compiling(49.0, 0.5, passes)
+        found = machine._compiling_pays(nn.Linear(1, 1), train_once, Execution(), known, steps)
+        assert found == pays
+    assert passes == [Execution(compiled=True)] * (3 if measured else 0)
+    assert known.get("compiled_seconds") == (0.5 if measured else None)
+
+
+def test_what_cannot_be_compiled_never_pays() -> None:
+    def refuse(network: nn.Module, execution: Execution) -> None:
+        raise RecipeError("The network cannot be compiled here.")
+
+    known = {"seconds": 1.0}
+    assert not machine._compiling_pays(nn.Linear(1, 1), refuse, Execution(), known, 10**9)
+    assert known["compiled_seconds"] == math.inf
+
+
+def test_on_the_cpu_nothing_is_compiled_unless_asked_for(usual_device: None) -> None:
+    machine.use_device("cpu")
+
+    def choose(compiled: bool | None) -> Execution:
+        train_once = slow_in("contiguous", 0.0)
+        return machine.fastest_execution(
+            nn.Conv2d(1, 2, 3),
+            train_once,
+            precision="fp32",
+            memory_format="contiguous",
+            compiled=compiled,
+            steps=10**9,
+            key="c",
+        )[0]
+
+    assert choose(None) == choose(False) == Execution("fp32", "contiguous", compiled=False)
+    assert choose(True) == Execution("fp32", "contiguous", compiled=True)
+
+
+def test_a_network_that_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCompilerError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def fail(images: torch.Tensor) -> torch.Tensor:
+        raise NoCompilerError("\nNo working C++ compiler found.\nmore")
+
+    monkeypatch.setattr(torch, "compile", lambda network: fail)
+    message = r"^The network cannot be compiled here: No working C\+\+ compiler found\. Leave out --compile\.$"
+    with pytest.raises(RecipeError, match=message):
+        Execution(compiled=True).forward(nn.Linear(1, 1), torch.zeros(1, 1))
+
+
+def test_an_error_of_the_network_stays_its_own_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        Execution(compiled=True).forward(nn.Linear(2, 1), torch.zeros(1, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch has deprecated
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_answers_and_gradients_are_those_of_the_network() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2))
+    images = torch.rand(5, 1, 4, 4)
+    found = []
+    for compiled in (False, True):
+        network.zero_grad()
+        answer = Execution(compiled=compiled).forward(network, images)
+        answer.square().sum().backward()
+        found.append([answer.detach(), *(one.grad.clone() for one in network.parameters() if one.grad is not None)])
+    torch.testing.assert_close(found[0], found[1])
+    assert not isinstance(network, torch._dynamo.OptimizedModule)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_keeps_buffers_unless_told_not_to(
+    asked: bool, image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(machine, "keep_buffers", lambda: calls.append(None))
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(image_set.spec.task.classes))
+    network(torch.zeros(1, *image_set.spec.input.shape))
+    fit(network, image_set, folder=tmp_path / "run", epochs=1, keep_buffers=asked, progress=False, doctor=False)
+    assert len(calls) == asked
+
+
+def test_a_run_on_a_gpu_that_is_not_there_writes_nothing(
+    image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RecipeError, match=r"^device cuda needs a CUDA GPU, and "):
+        fit(nn.Flatten(), image_set, folder=tmp_path / "run", device="cuda", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
 
 from striate.core import machine, processes
 from striate.core.machine import Execution
@@ -14,6 +18,8 @@ from striate.data.balance import balancing_shares
 from striate.data.batches import Batch, epoch_batches
 from striate.data.imageset import Split
 from striate.training.run import Run, Seen
+
+BATCHES_AHEAD = 2  # on a GPU: one that is ready, and one that is being cut
 
 
 def epochs_left(run: Run) -> Iterator[tuple[int, int]]:
@@ -50,7 +56,31 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
         shares=shares,
         rows=before,
     )
+    if device.type == "cuda":
+        batches = fetched_ahead(batches, lambda batch: _sent(batch, device))
     for batch in itertools.takewhile(lambda _: not run.finished, batches):
-        batch = Batch(*(one.to(device, non_blocking=True) for one in (batch.images, batch.labels, batch.index)))
         pictures, targets = training_batch(batch, recipe, run.spec, size=size, epoch=epoch, seed=recipe.seed)
         yield Seen(batch.index[after], execution.arrange(pictures[after]), targets[after])
+
+
+def fetched_ahead(batches: Iterator[Batch], send: Callable[[Batch], Batch]) -> Generator[Batch, None, None]:
+    """Yield batches that a thread takes and sends while those before them are learned from, in their order.
+
+    What goes wrong in the thread is raised where its batch would have been yielded.
+    """
+
+    def fetch() -> Batch | None:
+        batch = next(batches, None)
+        return batch and send(batch)
+
+    with ThreadPoolExecutor(1, "striate-feed") as thread:
+        ahead = deque(thread.submit(fetch) for _ in range(BATCHES_AHEAD))
+        while (batch := ahead.popleft().result()) is not None:
+            ahead.append(thread.submit(fetch))
+            yield batch
+
+
+def _sent(batch: Batch, device: torch.device) -> Batch:
+    """Copy a batch to a GPU without waiting for it, which only pinned memory allows."""
+    tensors = (batch.images, batch.labels, batch.index)
+    return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors))

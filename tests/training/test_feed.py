@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from striate.data.batches import Batch
+from striate.training.feed import BATCHES_AHEAD, fetched_ahead
+
+
+def numbered(count: int, taken: list[int]) -> Iterator[Batch]:
+    """Yield batches of one picture each, and note which were taken."""
+    for number in range(count):
+        taken.append(number)
+        one = torch.full((1,), number)
+        yield Batch(torch.full((1, 1, 2, 2), number, dtype=torch.uint8), one, one)
+
+
+def feeding_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("striate-feed")]
+
+
+@pytest.mark.parametrize("count", [0, 1, BATCHES_AHEAD, 7])
+def test_batches_fetched_ahead_come_whole_and_in_order(count: int) -> None:
+    sent = [int(batch.labels) for batch in fetched_ahead(numbered(count, []), lambda batch: batch)]
+    assert sent == list(range(count))
+    assert feeding_threads() == []
+
+
+def test_another_thread_takes_and_sends_no_more_than_a_few_batches_ahead() -> None:
+    taken: list[int] = []
+    senders: list[threading.Thread] = []
+
+    def send(batch: Batch) -> Batch:
+        senders.append(threading.current_thread())
+        return Batch(batch.images + 1, batch.labels, batch.index)
+
+    batches = fetched_ahead(numbered(50, taken), send)
+    for number in range(3):
+        assert int(next(batches).images.max()) == number + 1
+    batches.close()
+    assert 3 <= len(taken) <= 3 + BATCHES_AHEAD
+    assert threading.main_thread() not in senders
+    assert feeding_threads() == []
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_where_its_batch_would_come() -> None:
+    def send(batch: Batch) -> Batch:
+        if int(batch.labels) == 2:
+            raise RuntimeError("no room on the device")
+        return batch
+
+    batches = fetched_ahead(numbered(9, []), send)
+    assert [int(next(batches).labels) for _ in range(2)] == [0, 1]
+    with pytest.raises(RuntimeError, match="no room on the device"):
+        next(batches)
+    assert feeding_threads() == []
