@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from striate.core import files
+from striate.core import files, processes
 from striate.core.errors import FileError, RecipeError
 
 Precision = Literal["fp32", "bf16"]
@@ -111,8 +111,23 @@ def use_device(kind: DeviceKind | None) -> None:
 
 @functools.cache
 def device() -> torch.device:
-    """Return the device that `use_device` was told, else the accelerator where there is one, else the CPU."""
-    return torch.device("cuda" if _kind != "cpu" and torch.cuda.is_available() else "cpu")
+    """Return the device that `use_device` was told, else the accelerator where there is one, else the CPU.
+
+    Raises:
+        RecipeError: there are more processes on this machine than GPUs.
+    """
+    if _kind == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if processes.world() == 1:
+        return torch.device("cuda")
+    number, gpus = processes.local_rank(), torch.cuda.device_count()
+    if number >= gpus:
+        raise RecipeError(
+            f"Each process must have a GPU of its own, and the {gpus} here are too few for {number + 1} of them. "
+            f"Take --nproc-per-node {gpus}, or --device cpu."
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 @functools.cache
