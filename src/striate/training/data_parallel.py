@@ -20,7 +20,8 @@ def meet(run: Run) -> None:
     """Refuse what several processes cannot train, and note what is not as with one.
 
     Raises:
-        RecipeError: a batch has fewer pictures than there are processes.
+        RecipeError: a batch has fewer pictures than there are processes, or a network shall be compiled whose norms
+            are computed together.
         DataError: not all of them have the same pictures.
     """
     world = processes.world()
@@ -37,6 +38,12 @@ def meet(run: Run) -> None:
             f"All processes must have the same pictures: those of process {processes.rank()} (fingerprint "
             f"{run.data['fingerprint']}) are not those of the first ({theirs}). Copy them to every machine."
         )
+    if run.recipe.sync_norm:
+        if run.recipe.compile:
+            raise RecipeError(
+                "compile must be left out with sync_norm where there are several processes. Leave out one."
+            )
+        run.recipe = run.recipe.changed(compile=False)
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in run.network.modules())
     if norms and not run.recipe.sync_norm:
         least = run.batch_size // world
