@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "Score a trained network, with intervals and its confusions.",
     "predict": "Label pictures with a trained network.",
     "explain": "Show what a trained network sees in a picture, and how.",
+    "doctor": "Say what went wrong in a run, with evidence and the fix.",
     "compare": "Say what changed from one trained network to another.",
     "report": "Write the report of a run again: one HTML file.",
     "audit": "Say what is wrong with pictures: unreadable files, copies across splits, giveaways.",
