@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shlex
@@ -63,7 +64,7 @@ class CheckpointHeader(BaseModel):
     ``made_on`` is what the last bits of the weights depend on besides the recipe: see `_made_on`.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     checkpoint_version: Literal[4]
     blueprint: Blueprint
@@ -149,9 +150,11 @@ class Checkpoints:
         try:
             with torch.no_grad():
                 run.network.load_state_dict(_under("network.", held.tensors))
-                self._updater.load_state(_under("optimizer.", held.tensors))
+                if state := _under("optimizer.", held.tensors):
+                    self._updater.load_state(state)
                 if self._average is not None:
-                    self._average.network.load_state_dict(_under("average.", held.tensors))
+                    average = _under("average.", held.tensors) or run.network.state_dict()
+                    self._average.network.load_state_dict(average)
         except (RuntimeError, KeyError) as error:
             raise _of_another_network(run.folder) from error
         run.step, run.train_seconds, run.history = header.step, header.train_seconds, header.history
@@ -200,10 +203,13 @@ class Checkpoints:
         self._seconds = self._saved_at - start
 
     def _state(self) -> dict[str, Tensor]:
+        """Return what must be saved: at the start and at the end of a run that is less than in the middle."""
         run = self._run
+        ends = run.finished or (run.stop_reason is not None and not run.interrupted)
         state = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
-        state |= {f"optimizer.{name}": tensor for name, tensor in self._updater.state().items()}
-        if self._average is not None:
+        if run.step and not ends:
+            state |= {f"optimizer.{name}": tensor for name, tensor in self._updater.state().items()}
+        if run.step and self._average is not None:
             state |= {f"average.{name}": tensor for name, tensor in self._average.network.state_dict().items()}
         if run.best is not None:
             state |= {f"best.{name}": tensor for name, tensor in run.best.state.items()}
@@ -225,14 +231,13 @@ class Checkpoints:
     def _write(self, path: Path, tensors: dict[str, Tensor], text: str) -> None:
         """Write one; where the disk has no room for a third, the older of the two makes room for it."""
         needed = len(text) + sum(tensor.nbytes for tensor in tensors.values())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(path.parent).free < needed:
+        if shutil.disk_usage(self._run.folder).free < needed:
             self._whole = self._whole[-1:]
             self._remove_others()
         try:
             write_tensors(path, tensors | {_CHECKSUM: torch.tensor(_checksum(text, tensors))}, text)
         except FileError as error:
-            free = shutil.disk_usage(path.parent).free
+            free = shutil.disk_usage(self._run.folder).free
             last = self._run.checkpoint
             go_on = f"go on from {last.stem}: --resume {shlex.quote(str(self._run.folder))}" if last else "start again"
             raise FileError(
@@ -242,9 +247,10 @@ class Checkpoints:
 
     def _remove_others(self) -> None:
         """Remove older checkpoints, damaged ones, and what a crash left half-written."""
-        for path in (self._run.folder / CHECKPOINT_FOLDER).iterdir():
-            if path not in self._whole:
-                path.unlink(missing_ok=True)
+        folder = self._run.folder / CHECKPOINT_FOLDER
+        for path in {*checkpoints_in(self._run.folder), *folder.glob(".step-*")} - {*self._whole}:
+            with contextlib.suppress(OSError):  # no reason to end a run
+                path.unlink()
 
 
 def read(folder: Path) -> Checkpoint:
@@ -270,7 +276,9 @@ def _read(path: Path) -> tuple[CheckpointHeader, dict[str, Tensor]] | None:
     """Return the content of a file, or None where it is damaged."""
     try:
         metadata, tensors = read_tensors(path)
-    except FileError:
+    except FileError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise
         return None
     text, checksum = metadata.get(METADATA_KEY, ""), tensors.pop(_CHECKSUM, None)
     if checksum is None or checksum.numel() != 1 or checksum.item() != _checksum(text, tensors):
@@ -371,5 +379,5 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> int:
     value = zlib.crc32(text.encode())
     for name, tensor in sorted(tensors.items()):
         value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
-        value = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy(), value)
+        value = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy().data, value)
     return value
