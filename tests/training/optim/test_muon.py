@@ -26,10 +26,10 @@ def by_singular_values(matrix: np.ndarray) -> np.ndarray:
 def test_the_iterations_act_on_singular_values_alone(rows: int, columns: int, seed: int) -> None:
     matrix = np.random.default_rng(seed).normal(size=(rows, columns))
     found = orthogonalise(torch.from_numpy(matrix)).numpy()
-    np.testing.assert_allclose(found, by_singular_values(matrix), atol=1e-10)
+    np.testing.assert_allclose(found, by_singular_values(matrix), atol=1e-8)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("shape", [(64, 576), (200, 27), (32, 32)])
 def test_directions_come_out_alike(dtype: torch.dtype, shape: tuple[int, int]) -> None:
     u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
@@ -58,7 +58,7 @@ def test_filters_and_matrices_follow_the_formula_and_the_rest_adamw() -> None:
             factor = 0.2 * np.sqrt(max(matrix.shape))
             weight = weight * (1 - rate * 0.3) - rate * factor * by_singular_values(matrix).reshape(weight.shape)
         expected.body.get_parameter(f"{name}.weight").data.copy_(torch.from_numpy(weight))
-    assert_same(updated(recipe), expected, tolerance=1e-5)  # orthogonalised in float32
+    assert_same(updated(recipe), expected)
 
 
 def test_an_update_is_about_as_large_as_one_by_adamw() -> None:
@@ -70,3 +70,11 @@ def test_an_update_is_about_as_large_as_one_by_adamw() -> None:
     updater.step(0, 1.0)
     moved = (layer[0].weight - before).square().mean().sqrt().item()
     assert moved == pytest.approx(0.2, rel=0.15)
+
+
+@pytest.mark.parametrize("weakest", [-3, -6])
+def test_single_precision_is_enough(weakest: int) -> None:
+    u, _, v = torch.linalg.svd(torch.randn(96, 300, generator=torch.Generator().manual_seed(0)), full_matrices=False)
+    matrix = (u * torch.logspace(0, weakest, 96)) @ v
+    exact = torch.from_numpy(by_singular_values(matrix.double().numpy())).float()
+    assert torch.linalg.matrix_norm(orthogonalise(matrix) - exact, 2) < 0.005  # of singular values near 1
