@@ -12,6 +12,7 @@ import striate as st
 from striate.core.files import cache_folder
 from striate.networks import pretrained
 from striate.networks.pretrained import Pretrained
+from striate.training.recipe import read_recipe
 from tests.cli.conftest import Striate
 
 NETWORK = "resnet20_cifar10"
@@ -98,3 +99,13 @@ def test_a_resumed_run_has_its_weights_already(striate: Striate) -> None:
     done = striate("train", "--resume", "somewhere", "--pretrained")
     assert done.status == 2
     assert "--pretrained must be left out with --resume" in " ".join(done.err.split())
+
+
+def test_they_are_tuned_head_first(striate: Striate, picture_folder: Path, published: dict[str, torch.Tensor]) -> None:
+    words = ("--model", NETWORK, "--pretrained", "--epochs", "2", "-b", "8", "--output", "out", "--no-report")
+    done = striate("train", picture_folder, *words)
+    assert done.status == 0, done.err
+    head, whole = read_recipe("out/recipe.toml").phases
+    assert head.frozen[0] == next(iter(whole.learning_rates)) == next(iter(published)).partition(".")[0]
+    assert whole.learning_rates[head.frozen[0]] == 1 / 64
+    assert whole.frozen == ()

@@ -176,6 +176,6 @@ def test_a_preset_brings_its_network_and_flags_change_it(striate: Striate, pictu
     preset, recipe = read_preset("photographs").recipe, read_recipe("out/recipe.toml")
     assert (recipe.shift, recipe.epochs, recipe.batch_size) == (3, 1, 8)
     assert recipe.learning_rate == preset.learning_rate
-    misspelt = striate("train", picture_folder, "--config", "photograph", *words)
+    misspelt = striate("train", picture_folder, "--config", "photograph")
     assert misspelt.status == 2
     assert "Did you mean 'photographs'? The presets are" in " ".join(misspelt.err.split())
