@@ -1,0 +1,50 @@
+"""``striate doctor``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from striate.cli.doctor import doctor
+from striate.core.errors import FileError
+from striate.core.finding import Finding
+from striate.training.doctor.folder import read_findings, write_findings
+
+HIGH = Finding("learning-rate-too-high", "warning", "recipe", "It is too high.", {"update": 0.9}, "Take --lr 0.01.")
+NOTE = Finding("overfitting", "note", "val", "It learns by heart.", {}, "Augment.")
+
+
+def test_what_was_found_is_said_with_its_fix(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_findings(tmp_path, [HIGH, NOTE])
+    assert doctor(tmp_path) == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "warning: recipe: It is too high. Take --lr 0.01.",
+        "note: val: It learns by heart. Augment.",
+    ]
+    assert said.out == f"{tmp_path}: stopped, 2 findings\n"
+
+
+def test_notes_alone_end_with_0_and_json_has_its_keys(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = read_findings(trained)
+    write_findings(trained, [NOTE])
+    try:
+        assert doctor(trained, json=True) == 0
+    finally:
+        write_findings(trained, before)
+    said = json.loads(capsys.readouterr().out)
+    assert said["state"] == "finished"
+    assert said["epochs"] == 8
+    (finding,) = said["findings"]
+    assert set(finding) == {"code", "severity", "where", "message", "numbers", "fix"}
+    assert finding["code"] == "overfitting"
+
+
+def test_a_folder_that_is_none_of_a_run(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"Cannot read .*findings\.json: No such file.*Name the folder of a run"):
+        doctor(tmp_path)
+    (tmp_path / "findings.json").write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(FileError, match=r"must hold findings, got something else"):
+        doctor(tmp_path)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import striate as st
+from striate.inspection.filters import parallel_from
+from striate.training.doctor import before
+from striate.training.doctor.evidence import Evidence
+from tests.conftest import make_image_set
+from tests.training.doctor.conftest import found, make_evidence, make_look, make_run
+
+RULES = (
+    before.structure,
+    before.one_label,
+    before.blank_pictures,
+    before.tiny_set,
+    before.small_norm_batch,
+    before.norm_momentum,
+    before.momentum,
+    before.unnormalised,
+    before.loud_start,
+    before.duplicates,
+)
+
+
+def test_a_healthy_run_has_nothing(healthy: Evidence) -> None:
+    for rule in RULES:
+        assert found(rule, healthy) == []
+
+
+def changed(pictures: int = 240, **fields: torch.Tensor) -> st.ImageSet:
+    images = make_image_set(pictures=pictures)
+    split = images.train
+    own = {"images": split.images, "labels": split.labels, "spec": split.spec, "origins": split.origins} | fields
+    return st.ImageSet(st.Split(**own), images.val, images.test, name="changed")  # type: ignore[arg-type]
+
+
+def test_pictures_and_labels() -> None:
+    train = make_image_set(pictures=240).train
+    one = make_run(images=changed(labels=torch.zeros_like(train.labels)))
+    assert found(before.one_label, make_evidence(one)) == [("one-label-only", "error")]
+    blank = train.images.clone()
+    blank[::3] = 7
+    assert found(before.blank_pictures, make_evidence(make_run(images=changed(images=blank)))) == [
+        ("constant-pictures", "warning")
+    ]
+    blank[:] = train.images[:1]
+    assert found(before.blank_pictures, make_evidence(make_run(images=changed(images=blank)))) == [
+        ("constant-pictures", "error")
+    ]
+    assert found(before.tiny_set, make_evidence(make_run(images=make_image_set(pictures=60)))) == [
+        ("tiny-training-set", "warning")
+    ]
+
+
+@pytest.mark.parametrize(("text", "code"), [
+    ("conv 4@3x3 | conv 4@3x3 relu | gap | fc 3", "no-non-linearity"),
+    ("conv 4@3x3 relu | gap | fc 3 softmax", "softmax-before-loss"),
+    ("conv 4@3x3 relu | conv 4@3x3 relu | gap | fc 3", None),
+])  # fmt: skip
+def test_structure_is_the_advice_on_networks(text: str, code: str | None) -> None:
+    images = make_image_set()
+    run = make_run(st.build(text, images.spec), images)
+    evidence = make_evidence(run, structure=before.advice(run))
+    assert found(before.structure, evidence) == ([(code, "warning")] if code else [])
+
+
+def test_norms_and_momentum() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    assert found(before.small_norm_batch, make_evidence(make_run(network, batch_size=2))) == [
+        ("batch-norm-small-batch", "warning")
+    ]
+    assert found(before.small_norm_batch, make_evidence(make_run(batch_size=2))) == []
+    assert found(before.norm_momentum, make_evidence(make_run(network))) == []
+    network[1].momentum = 1e-3  # type: ignore[assignment]
+    assert found(before.norm_momentum, make_evidence(make_run(network))) == [("batch-norm-momentum", "warning")]
+    assert found(before.momentum, make_evidence(make_run(momentum=0.999))) == [("momentum-too-high", "warning")]
+    assert found(before.momentum, make_evidence(make_run(momentum=0.95))) == []
+
+
+@pytest.mark.parametrize(("mean", "deviation", "is_found"), [
+    (0.0, 1.0, False), (0.3, 0.35, False), (-0.9, 1.5, False), (73.0, 90.0, True), (0.0, 255.0, True), (0.0, 0.004, True),
+    (4.0, 1.0, True),
+])  # fmt: skip
+def test_what_the_first_layer_is_given(mean: float, deviation: float, is_found: bool) -> None:
+    evidence = make_evidence(None, make_look(first_inputs=((mean, deviation),)))
+    assert bool(found(before.unnormalised, evidence)) == is_found
+
+
+def test_a_loud_start() -> None:
+    assert found(before.loud_start, make_evidence(None, make_look(loss=5.0))) == [("loss-far-from-chance", "warning")]
+    assert found(before.loud_start, make_evidence(None, make_look(loss=2.0))) == []
+
+
+def test_chance_is_the_logarithm_of_k() -> None:
+    evidence = make_evidence()
+    assert evidence.chance_of(torch.tensor([0, 1, 2, 2])) == pytest.approx(1.09861, abs=1e-4)
+
+
+def test_duplicates_are_counted_as_by_hand() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(16, 5, 3, 3)
+    weight[4:9] = 2 * weight[0]
+    weight[9] = 0  # a dead filter has no direction
+    weight[10] = -weight[1]  # nor is a negative a duplicate
+    share, bound = before.duplicate_share(weight)
+    assert bound == parallel_from(16, 45)
+    count = 0
+    for i in range(16):
+        cosines = [float(nn.functional.cosine_similarity(weight[i].flatten(), weight[j].flatten(), 0)) for j in range(i)]
+        count += any(cosine >= bound - 1e-6 for cosine in cosines)
+    assert share == count / 16 == 5 / 16
+    network = nn.Sequential(nn.Conv2d(5, 16, 3))
+    with torch.no_grad():
+        network[0].weight.copy_(weight)  # type: ignore[operator]
+    assert found(before.duplicates, make_evidence(make_run(network))) == [("duplicate-filters", "warning")]

@@ -1,0 +1,58 @@
+"""Whether labels go with pictures."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import striate as st
+from striate.training.doctor.labels import neighbours_agree, sample
+from striate.training.run import Run
+from tests.conftest import make_image_set
+
+
+def run_of(split: st.Split) -> Run:
+    return Run(torch.nn.Identity(), split.spec, st.Recipe(), {"name": "x"}, 1, split)
+
+
+def test_agreement_is_that_of_the_nearest_other_picture() -> None:
+    split = make_image_set(pictures=60).train
+    agree, by_chance, deviations = neighbours_agree(run_of(split))
+    flat = split.images.double().flatten(1)
+    right = 0
+    for i in range(len(split)):
+        others = [(float((flat[i] - flat[j]).norm()), j) for j in range(len(split)) if j != i]
+        right += int(split.labels[min(others)[1]] == split.labels[i])
+    assert agree == pytest.approx(right / len(split))
+    shares = [float((split.labels == k).double().mean()) for k in range(3)]
+    assert by_chance == pytest.approx(sum(one**2 for one in shares))
+    assert deviations == pytest.approx((agree - by_chance) / math.sqrt(by_chance * (1 - by_chance) / len(split)))
+    assert deviations > 5
+
+
+def test_shuffled_labels_agree_by_chance_alone() -> None:
+    split = make_image_set(pictures=400).train
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    mixed = st.Split(split.images, split.labels[order], split.spec, split.origins)
+    assert abs(neighbours_agree(run_of(mixed))[2]) < 3
+
+
+def test_copies_are_no_evidence() -> None:
+    split = make_image_set(pictures=400).train
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    labels = split.labels[order]
+    twice = st.Split(
+        torch.cat([split.images] * 2), torch.cat([labels] * 2), split.spec, [*split.origins, *split.origins]
+    )
+    assert abs(neighbours_agree(run_of(twice))[2]) < 4
+
+
+def test_a_sample_is_spread_over_the_whole() -> None:
+    split = make_image_set(pictures=120).train
+    assert len(sample(split, 10_000)) == len(split)
+    some = sample(split, 5)
+    assert len(some) == 5
+    assert list(some.origins)[0] == split.origins[0]
+    assert list(some.origins)[-1] == split.origins[len(split) - 1]

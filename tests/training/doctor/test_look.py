@@ -1,0 +1,99 @@
+"""What a look measures, against slow obvious references."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import striate as st
+from striate.training.doctor.look import Look, measured_layers, take_look
+from striate.training.losses import compute_loss
+from striate.training.run import Run, Seen
+from tests.conftest import make_image_set
+
+
+def run_of(network: nn.Module, images: st.ImageSet, pictures: Tensor, targets: Tensor) -> Run:
+    """Return a run in the middle of its first step: forward and backward are done."""
+    recipe = st.Recipe(precision="fp32", memory_format="contiguous", batch_size=len(pictures), loss="cross_entropy")
+    run = Run(network, images.spec, recipe, {"name": "x"}, 1, images.train)
+    run.seen = Seen(torch.arange(len(pictures)), pictures, targets, network(pictures).detach())
+    loss = compute_loss(network(pictures), targets, network, recipe)
+    loss.backward()  # type: ignore[no-untyped-call]
+    run.loss = loss.item()
+    return run
+
+
+@pytest.fixture
+def looked(image_set: st.ImageSet) -> tuple[nn.Sequential, Tensor, Tensor, Look]:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 5), nn.Sigmoid(),
+        nn.Linear(5, 3),
+    )  # fmt: skip
+    nn.init.constant_(network[0].bias[:2], -100.0)  # type: ignore[index, arg-type]
+    pictures, targets = 3 * torch.randn(16, 1, 8, 8) + 1, torch.arange(16) % 3
+    return network, pictures, targets, take_look(run_of(network, image_set, pictures, targets), evaluate=True)
+
+
+@torch.no_grad()
+def test_units_are_counted_as_by_hand(looked: tuple[nn.Sequential, Tensor, Tensor, Look]) -> None:
+    network, pictures, _, look = looked
+    relu = network[:2](pictures)
+    tanh = network[:4](pictures)
+    sigmoid = network[:7](pictures)
+    assert [(one.where, one.kind) for one in look.units] == [("1", "relu"), ("3", "tanh"), ("6", "sigmoid")]
+    dead = [all(float(value) <= 0 for value in relu[:, k].flatten()) for k in range(6)]
+    assert look.units[0].dead == pytest.approx(sum(dead) / 6) == pytest.approx(2 / 6)
+    slope = 1 - tanh**2
+    assert look.units[1].saturated == pytest.approx(float((slope < 1 - 0.97**2).double().mean()))
+    assert look.units[2].saturated == pytest.approx(float(((sigmoid > 0.985) | (sigmoid < 0.015)).double().mean()))
+    assert look.units[0].saturated == look.units[1].dead == 0
+
+
+def test_the_first_layer_s_inputs_and_the_gradients(looked: tuple[nn.Sequential, Tensor, Tensor, Look]) -> None:
+    network, pictures, targets, look = looked
+    ((mean, deviation),) = look.first_inputs
+    assert mean == pytest.approx(float(pictures.double().mean()), rel=1e-4)
+    assert deviation == pytest.approx(float(pictures.double().std(correction=0)), rel=1e-4)
+    precise = copy.deepcopy(network).double()
+    loss = nn.functional.cross_entropy(precise(pictures.double()), targets)
+    gradients = torch.autograd.grad(loss, [p for p in precise.parameters() if p.dim() >= 2])
+    for layer, weight, gradient in zip(
+        look.layers, [p for p in precise.parameters() if p.dim() >= 2], gradients, strict=True
+    ):
+        assert layer.weight == pytest.approx(float(weight.detach().norm()), rel=1e-4)
+        assert layer.gradient == pytest.approx(float(gradient.norm()), rel=1e-3)
+        assert layer.typical_gradient == pytest.approx(float(gradient.square().mean().sqrt()), rel=1e-3)
+    assert look.gap == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_has_no_gradient_says_so(image_set: st.ImageSet) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 3))
+    network[1].weight.requires_grad_(False)  # type: ignore[union-attr, operator]
+    assert [one.name for one in measured_layers(network)] == ["2.weight"]
+    assert measured_layers(network)[0].gradient is None
+
+
+def test_the_gap_between_training_and_evaluation_is_of_the_same_pictures() -> None:
+    images = make_image_set()
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    nn.init.constant_(network[1].running_mean, 50.0)  # type: ignore[arg-type]
+    pictures, targets = torch.randn(12, 1, 8, 8), torch.arange(12) % 3
+    trained = nn.functional.cross_entropy(copy.deepcopy(network).train()(pictures), targets)
+    evaluated = nn.functional.cross_entropy(copy.deepcopy(network).eval()(pictures), targets)
+    run = run_of(network, images, pictures, targets)
+    network[1].reset_running_stats()  # type: ignore[operator]
+    nn.init.constant_(network[1].running_mean, 50.0)  # type: ignore[arg-type]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    look = take_look(run, evaluate=True)
+    assert look.gap is not None
+    # The copy's own training pass has moved its running mean by a tenth.
+    assert 0.5 * float(evaluated - trained) < look.gap < float(evaluated - trained) + 1
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert math.isnan(look.update)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from striate.training.doctor import rates
+from striate.training.doctor.evidence import Evidence
+from tests.training.doctor.conftest import epochs, found, make_evidence, make_look, make_run
+
+
+def test_a_healthy_run_has_nothing(healthy: Evidence) -> None:
+    for rule in (rates.rate_too_high, rates.rate_too_low, rates.nothing_moves, rates.penalty, rates.few_steps):
+        assert found(rule, healthy) == []
+
+
+@pytest.mark.parametrize(
+    ("update", "rate", "highest", "is_found"),
+    [
+        (0.6, 1e-3, 1.1, True),  # a step of 60 %
+        (0.4, 1e-3, 1.1, False),
+        (0.1, 5e-5, 1.1, True),  # in the warm-up: at the top it would be twice the weights
+        (0.1, 1e-3, 1.5, True),  # the loss rose to 1.5; no answer costs 1.1
+        (0.1, 1e-3, 1.3, False),
+    ],
+)
+def test_rate_too_high(update: float, rate: float, highest: float, is_found: bool) -> None:
+    run = make_run(learning_rate=1e-3)
+    evidence = make_evidence(run, make_look(update=update, learning_rate=rate), highest=highest)
+    assert bool(found(rates.rate_too_high, evidence)) == is_found
+
+
+def test_the_fix_of_a_rate_is_a_flag_with_a_value() -> None:
+    (finding,) = rates.rate_too_high(make_evidence(make_run(learning_rate=0.3), make_look(update=5.0)))
+    assert finding.fix == "Take --lr 0.003."
+    run = epochs(make_run(learning_rate=3e-6), (1.1, 1.09), 0.34)
+    (finding,) = rates.rate_too_low(make_evidence(run, make_look(update=3e-6), make_look(9, update=3e-6), ended=True))
+    assert finding.fix == "Take --lr 0.003."
+
+
+def test_a_low_rate_is_none_where_it_learned_or_nothing_can_get_through() -> None:
+    looks = (make_look(update=1e-5, learning_rate=1.0), make_look(9, update=1e-5))
+    assert found(rates.rate_too_low, make_evidence(epochs(make_run(), (0.4,), 0.9), *looks, ended=True)) == []
+    evidence = make_evidence(epochs(make_run(), (1.1,), 0.3), *looks, ended=True)
+    assert found(rates.rate_too_low, evidence) == [("learning-rate-too-low", "warning")]
+    evidence.ended = False
+    assert found(rates.rate_too_low, evidence) == []
+
+
+def test_nothing_moves() -> None:
+    evidence = make_evidence(make_run(learning_rate=0.0), make_look(update=0.0), make_look(10, update=0.0))
+    assert found(rates.nothing_moves, evidence) == [("nothing-moves", "error")]
+
+
+def test_penalty_is_one_filter_s_share_of_the_loss() -> None:
+    # 4 layers of norm 4 with 10 filters each: ½ · λ · 64 / 40 = 0.8 λ for a filter; 5 % of ln 3 is 0.055.
+    look = make_look(weight=4.0, gradients=(9.0,) * 4)
+    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.06), look)) == []
+    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.08), look)) == [("penalty-out-of-scale", "warning")]
+    # The pull of l2 = 0.05 is 0.05 · 8 = 0.4, larger than a gradient of 0.2 in all, smaller than one of 2.
+    for gradient, is_found in ((0.1, True), (1.0, False)):
+        evidence = make_evidence(make_run(l2=0.05), make_look(weight=4.0, gradients=(gradient,) * 4))
+        assert bool(found(rates.penalty, evidence)) == is_found
+
+
+def test_few_steps() -> None:
+    run = epochs(make_run(batch_size=64), (1.05,), 0.35)
+    run.steps_per_epoch = 2
+    evidence = make_evidence(run, make_look(), ended=True)
+    assert found(rates.few_steps, evidence) == [("batch-too-large", "warning")]
+    run.history[-1]["loss"] = 0.3
+    assert found(rates.few_steps, evidence) == []

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from striate.training.doctor import signals
+from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.look import Units
+from tests.training.doctor.conftest import found, make_evidence, make_look
+
+RULES = (
+    signals.dead_units,
+    signals.saturated_units,
+    signals.fading_gradients,
+    signals.no_gradient,
+    signals.same_for_all,
+)
+
+
+def test_a_healthy_run_has_nothing(healthy: Evidence) -> None:
+    for rule in RULES:
+        assert found(rule, healthy) == []
+
+
+@pytest.mark.parametrize(("share", "severity"), [(1.0, "error"), (0.95, "warning"), (0.3, None)])
+def test_dead_units(share: float, severity: str | None) -> None:
+    look = make_look(units=(Units("body.1", "relu", share, 0.0, 1.0),))
+    later = make_look(10, units=(Units("body.1", "relu", share, 0.0, 1.0),))
+    assert found(signals.dead_units, make_evidence(None, look)) == []  # one look might be chance
+    assert found(signals.dead_units, make_evidence(None, look, later)) == ([("dead-units", severity)] if severity else [])
+    alive = make_look(20, units=(Units("body.1", "relu", 0.0, 0.0, 1.0),))
+    assert found(signals.dead_units, make_evidence(None, look, later, alive)) == []
+
+
+def test_saturated_units() -> None:
+    looks = [make_look(step, units=(Units("body.1", "tanh", 0.0, 0.9, 1.0),)) for step in (0, 10)]
+    assert found(signals.saturated_units, make_evidence(None, *looks)) == [("saturated-units", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("first", "code"), [(1e-5, "vanishing-gradients"), (0.1, None), (20.0, None), (1e5, "exploding-gradients")]
+)
+def test_gradients_on_the_way_back(first: float, code: str | None) -> None:
+    looks = [make_look(step, gradients=(first, first, 0.5, 0.7, 1.0, 1.0)) for step in (0, 10)]
+    assert found(signals.fading_gradients, make_evidence(None, *looks)) == ([(code, "warning")] if code else [])
+
+
+def test_no_gradient_must_be_so_in_all_looks() -> None:
+    first, later = make_look(gradients=(0.0, None, 1.0, 1.0)), make_look(10, gradients=(0.5, None, 1.0, 1.0))
+    (finding,) = signals.no_gradient(make_evidence(None, first, later))
+    assert finding.where == "layer1"
+    assert finding.numbers == {"layers": 1.0, "of": 4.0}
+
+
+def test_answers_alike() -> None:
+    same = torch.tensor([[1.0, 2.0, 3.0]]).expand(32, 3) + 1e-5 * torch.randn(32, 3)
+    evidence = make_evidence(None, make_look(logits=same), make_look(10, logits=same))
+    evidence.run.step = 11
+    assert found(signals.same_for_all, evidence) == [("answers-alike", "warning")]
