@@ -259,7 +259,9 @@ def infinite_weight(network: nn.Module, images: st.ImageSet) -> tuple[nn.Module,
 
 
 PLAIN = "conv 16@3x3 pad 1 relu | maxpool 2 | conv 32@3x3 pad 1 relu | maxpool 2 | fc 64 relu | fc 10"
-NORMED = "conv 16@3x3 pad 1 bn relu | maxpool 2 | conv 32@3x3 pad 1 bn relu | maxpool 2 | conv 64@3x3 bn relu | gap | fc 10"
+NORMED = (
+    "conv 16@3x3 pad 1 bn relu | maxpool 2 | conv 32@3x3 pad 1 bn relu | maxpool 2 | conv 64@3x3 bn relu | gap | fc 10"
+)
 FAULTS = (
     Case("learning rate × 100", ("learning-rate-too-high",), rate=100),
     Case("learning rate × 100, no norms", ("learning-rate-too-high",), model=PLAIN, rate=100),
@@ -317,7 +319,9 @@ FAULTS = (
     Case("batch norm momentum 0.0005", ("batch-norm-momentum",), model=NORMED, plant=slow_norms),
 )  # fmt: skip
 
-WIDE = NORMED.replace("16@", "32@").replace("32@3x3 pad 1 bn relu | maxpool 2 | conv 64", "64@3x3 pad 1 bn relu | maxpool 2 | conv 64")
+WIDE = NORMED.replace("16@", "32@").replace(
+    "32@3x3 pad 1 bn relu | maxpool 2 | conv 64", "64@3x3 pad 1 bn relu | maxpool 2 | conv 64"
+)
 
 
 def healthy_of(first: str, second: str) -> tuple[Case, ...]:
@@ -409,7 +413,9 @@ def run_case(case: Case, table: Table) -> dict[str, Any]:
         "name": case.name,
         "expected": list(case.expected),
         "findings": findings,
-        "right": bool(set(case.expected) & set(findings)) if case.expected else all(s == "note" for s in findings.values()),
+        "right": bool(set(case.expected) & set(findings))
+        if case.expected
+        else all(s == "note" for s in findings.values()),
         "stopped": stopped,
         "loss": run.history[-1]["loss"] if run.history else None,
         "val_accuracy": run.history[-1].get("val_accuracy") if run.history else None,

@@ -49,7 +49,7 @@ def test_learns_and_leaves_a_whole_run_folder(image_set: st.ImageSet, tmp_path: 
     assert run.val_accuracy >= 0.9
     assert st.evaluate(run.network, image_set.test).accuracy >= 0.8
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"model.safetensors", "checkpoint", "recipe.toml", "metrics.csv", "log.txt"}
+    assert names == {"model.safetensors", "checkpoint", "recipe.toml", "metrics.csv", "log.txt", "findings.json"}
     with open(run.folder / "metrics.csv", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     assert [float(row["val_accuracy"]) for row in rows] == [entry["val_accuracy"] for entry in run.history]

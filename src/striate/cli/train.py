@@ -62,6 +62,7 @@ def train(
     recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008  (frozen)
     no_report: Annotated[bool, Parameter(negative="")] = False,
     no_audit: Annotated[bool, Parameter(negative="")] = False,
+    no_doctor: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> int:
     """Train a network and save it.
@@ -94,6 +95,7 @@ def train(
         preview_file: Write pictures as the network will see them in the first epochs to this .png, and do not train.
         no_report: Leave out the page about the run, report.html; `striate report` writes it later.
         no_audit: Train without a look at the pictures first, or in spite of what it found; `striate audit` says more.
+        no_doctor: Do not look for what is wrong while it trains; `striate doctor RUN` then has nothing to say.
     """
     audited = None
     if resume is not None:
@@ -116,7 +118,7 @@ def train(
     if resume is not None:
         with processes.first_of_machine_first():
             network, images = _stopped(resume, data, data_dir)
-        run = fit(network, images, resume=resume)
+        run = fit(network, images, resume=resume, doctor=not no_doctor)
     else:
         base = read_preset(config) if config else None
         changes = {name: getattr(recipe, name) for name in recipe.model_fields_set}
@@ -145,7 +147,7 @@ def train(
         print_warnings(network)
         audited = None if no_audit or not processes.first() else audit_before_training(images)
         plan = SayFirst(_plan(images, network, model, chosen), audited, data or "digits", json)
-        run = fit(network, images, chosen, folder=output, observers=[plan])
+        run = fit(network, images, chosen, folder=output, observers=[plan], doctor=not no_doctor)
     if run.interrupted:
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
         say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)

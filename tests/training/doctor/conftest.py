@@ -50,7 +50,11 @@ def make_evidence(run: Run | None = None, *looks: Look, **fields: Any) -> Eviden
 
 
 def epochs(
-    run: Run, losses: Iterable[float], accuracy: float, val_accuracy: float | None = None, val_loss: Iterable[float] = ()
+    run: Run,
+    losses: Iterable[float],
+    accuracy: float,
+    val_accuracy: float | None = None,
+    val_loss: Iterable[float] = (),
 ) -> Run:
     """Give a run a history, and let it be over."""
     rest = iter(val_loss)

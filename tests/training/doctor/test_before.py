@@ -81,8 +81,8 @@ def test_norms_and_momentum() -> None:
 
 
 @pytest.mark.parametrize(("mean", "deviation", "is_found"), [
-    (0.0, 1.0, False), (0.3, 0.35, False), (-0.9, 1.5, False), (73.0, 90.0, True), (0.0, 255.0, True), (0.0, 0.004, True),
-    (4.0, 1.0, True),
+    (0.0, 1.0, False), (0.3, 0.35, False), (-0.9, 1.5, False), (73.0, 90.0, True), (0.0, 255.0, True),
+    (0.0, 0.004, True), (4.0, 1.0, True),
 ])  # fmt: skip
 def test_what_the_first_layer_is_given(mean: float, deviation: float, is_found: bool) -> None:
     evidence = make_evidence(None, make_look(first_inputs=((mean, deviation),)))
@@ -109,7 +109,9 @@ def test_duplicates_are_counted_as_by_hand() -> None:
     assert bound == parallel_from(16, 45)
     count = 0
     for i in range(16):
-        cosines = [float(nn.functional.cosine_similarity(weight[i].flatten(), weight[j].flatten(), 0)) for j in range(i)]
+        cosines = [
+            float(nn.functional.cosine_similarity(weight[i].flatten(), weight[j].flatten(), 0)) for j in range(i)
+        ]
         count += any(cosine >= bound - 1e-6 for cosine in cosines)
     assert share == count / 16 == 5 / 16
     network = nn.Sequential(nn.Conv2d(5, 16, 3))

@@ -54,7 +54,9 @@ def test_penalty_is_one_filter_s_share_of_the_loss() -> None:
     # 4 layers of norm 4 with 10 filters each: ½ · λ · 64 / 40 = 0.8 λ for a filter; 5 % of ln 3 is 0.055.
     look = make_look(weight=4.0, gradients=(9.0,) * 4)
     assert found(rates.penalty, make_evidence(make_run(weight_decay=0.06), look)) == []
-    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.08), look)) == [("penalty-out-of-scale", "warning")]
+    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.08), look)) == [
+        ("penalty-out-of-scale", "warning")
+    ]
     # The pull of l2 = 0.05 is 0.05 · 8 = 0.4, larger than a gradient of 0.2 in all, smaller than one of 2.
     for gradient, is_found in ((0.1, True), (1.0, False)):
         evidence = make_evidence(make_run(l2=0.05), make_look(weight=4.0, gradients=(gradient,) * 4))

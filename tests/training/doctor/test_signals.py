@@ -27,7 +27,9 @@ def test_dead_units(share: float, severity: str | None) -> None:
     look = make_look(units=(Units("body.1", "relu", share, 0.0, 1.0),))
     later = make_look(10, units=(Units("body.1", "relu", share, 0.0, 1.0),))
     assert found(signals.dead_units, make_evidence(None, look)) == []  # one look might be chance
-    assert found(signals.dead_units, make_evidence(None, look, later)) == ([("dead-units", severity)] if severity else [])
+    assert found(signals.dead_units, make_evidence(None, look, later)) == (
+        [("dead-units", severity)] if severity else []
+    )
     alive = make_look(20, units=(Units("body.1", "relu", 0.0, 0.0, 1.0),))
     assert found(signals.dead_units, make_evidence(None, look, later, alive)) == []
 

@@ -122,7 +122,9 @@ def with_one_white_corner(number: int) -> st.ImageSet:
     changed[number, 0, 0, 0] = 255
     split = images.train
     train_split = st.Split(changed, split.labels, split.spec, split.origins)
-    spec = images.spec.model_copy(update={"input": images.spec.input.model_copy(update={"mean": (0.0,), "std": (0.1,)})})
+    spec = images.spec.model_copy(
+        update={"input": images.spec.input.model_copy(update={"mean": (0.0,), "std": (0.1,)})}
+    )
     splits = (st.Split(one.images, one.labels, spec, one.origins) for one in (train_split, images.val, images.test))
     return st.ImageSet(*splits, name="marked")
 

@@ -125,11 +125,13 @@ def underfitting(evidence: Evidence) -> Iterator[Finding]:
     if gained > FLAT or losses[-1] < POOR * evidence.chance or gap > 0.1:
         return
     message = (
-        f"The loss on train stays at {losses[-1]:.3g} (no answer: {evidence.chance:.3g}), val is as good, and the second "
-        f"half of the epochs gained {max(0.0, gained):.1%}: the network cannot learn more."
+        f"The loss on train stays at {losses[-1]:.3g} (no answer: {evidence.chance:.3g}), val is as good, and the "
+        f"second half of the epochs gained {max(0.0, gained):.1%}: the network cannot learn more."
     )
     numbers = {"loss": losses[-1], "chance": evidence.chance, "gained": gained}
-    yield Finding("underfitting", "warning", "train", message, numbers, "Take a larger network, or less regularisation.")
+    yield Finding(
+        "underfitting", "warning", "train", message, numbers, "Take a larger network, or less regularisation."
+    )
 
 
 def norm_gap(evidence: Evidence) -> Iterator[Finding]:
@@ -175,4 +177,6 @@ def nothing_learned(evidence: Evidence) -> Iterator[Finding]:
         "saying the most frequent class."
     )
     fix = "See what else was found; else try another learning rate, ten times as high and ten times as low."
-    yield Finding("nothing-learned", "warning", "train", message, {"accuracy": accuracy, "majority": evidence.majority}, fix)
+    yield Finding(
+        "nothing-learned", "warning", "train", message, {"accuracy": accuracy, "majority": evidence.majority}, fix
+    )

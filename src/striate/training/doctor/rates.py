@@ -116,4 +116,6 @@ def few_steps(evidence: Evidence) -> Iterator[Finding]:
     )
     smaller = max(8, len(run.learned) // 50)
     numbers = {"steps": float(run.total_steps), "batch_size": float(size), "loss": loss}
-    yield Finding("batch-too-large", "warning", "recipe", message, numbers, f"Take --batch-size {smaller}, or more epochs.")
+    yield Finding(
+        "batch-too-large", "warning", "recipe", message, numbers, f"Take --batch-size {smaller}, or more epochs."
+    )

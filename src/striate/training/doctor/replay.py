@@ -165,6 +165,6 @@ class _Backward:
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.requires_grad:
-                output.register_hook(note)
+                output.register_hook(note)  # type: ignore[no-untyped-call]
 
         return hook

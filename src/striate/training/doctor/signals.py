@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 
-from striate.core.finding import Finding
+from striate.core.finding import Finding, Severity
 from striate.training.doctor.evidence import Evidence
 from striate.training.doctor.look import Layer, Look
 
@@ -29,7 +29,7 @@ def dead_units(evidence: Evidence) -> Iterator[Finding]:
         )
         rate = evidence.run.recipe.learning_rate / 10
         fix = f"Start biases at 0, put batch norm before it, or take a smaller step (--lr {rate:g}); or a leaky ReLU."
-        severity = "error" if share == 1 else "warning"
+        severity: Severity = "error" if share == 1 else "warning"
         yield Finding("dead-units", severity, where, message, {"dead": share}, fix)
         return
 
@@ -97,7 +97,9 @@ def no_gradient(evidence: Evidence) -> Iterator[Finding]:
         f"{found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''} of {len(layers)} layers that could "
         "learn got no gradient, or one of 0, at any step that was looked at: they stay as they are."
     )
-    fix = "Look for a detach, a dead layer after it or weights that are all 0; freeze in the recipe what shall not learn."
+    fix = (
+        "Look for a detach, a dead layer after it or weights that are all 0; freeze in the recipe what shall not learn."
+    )
     numbers = {"layers": float(len(found)), "of": float(len(layers))}
     yield Finding("no-gradient", "warning", found[0], message, numbers, fix)
 
