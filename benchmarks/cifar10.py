@@ -22,12 +22,14 @@ from trials import data_folder, quick, report, say
 from turns import Contestant, finish
 
 BAR = 0.55
-QUICK_PICTURES, QUICK_BATCH = 500, 250
+QUICK_PICTURES, QUICK_BATCH = 200, 100
 
 
 def compete(arrays: Path, seed: int) -> dict[str, Any]:
     """Train both, and return the seconds and accuracies of each."""
-    batch, changes = (QUICK_BATCH, {"epochs": 1, "phases": ()}) if quick() else (airbench94.BATCH, {})
+    batch, changes = (
+        (QUICK_BATCH, {"epochs": 1, "phases": (), "batch_size": 100}) if quick() else (airbench94.BATCH, {})
+    )
     with (
         Contestant("airbench_cifar", arrays=str(arrays), seed=seed, batch=batch) as theirs,
         Contestant("striate_cifar", arrays=str(arrays), seed=seed, changes=changes) as ours,

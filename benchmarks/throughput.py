@@ -29,24 +29,24 @@ from contestants import save_arrays
 from trials import data_folder, lower_bound, quick, report, say, spread
 from turns import Contestant, in_turns
 
-SIDE, BATCH = 64, 64
-EPOCHS, ROUNDS = 10, 3
+SIDE, EPOCHS, ROUNDS = (32, 1, 1) if quick() else (64, 10, 3)
+BATCH = 64
 COLD_BAR, WARM_BAR, BARE_BAR = 2.2, 2.35, 0.97
 
 
-def compete(root: Path, arrays: Path, cache: Path, epochs: int) -> list[dict[str, Any]]:
+def compete(root: Path, arrays: Path, cache: Path) -> list[dict[str, Any]]:
     """Return the epochs of one round: pictures per second of an epoch with its share of start and end, and of none."""
-    options = {"root": str(root), "side": SIDE, "batch_size": BATCH, "epochs": epochs}
+    options = {"root": str(root), "side": SIDE, "batch_size": BATCH, "epochs": EPOCHS}
     environment = {"STRIATE_CACHE": str(cache)}
     with contextlib.ExitStack() as stack:
         contestants = {
             "striate": Contestant("striate_folder", environment=environment, **options),
             "textbook": Contestant("textbook_folder", **options),
-            "bare": Contestant("bare_memory", arrays=str(arrays), batch_size=BATCH, epochs=epochs),
+            "bare": Contestant("bare_memory", arrays=str(arrays), batch_size=BATCH, epochs=EPOCHS),
         }
         for contestant in contestants.values():
             stack.enter_context(contestant)
-        starts, *trials, ends = in_turns(contestants, epochs + 2)
+        starts, *trials, ends = in_turns(contestants, EPOCHS + 2)
     with Contestant("striate_folder", environment=environment, **options) as warm:
         warm_start = warm.turn()["seconds"]
     start = {name: starts[name]["seconds"] for name in starts} | {"warm": warm_start}
@@ -78,7 +78,6 @@ def rounded(figures: dict[str, float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and report the ratios with their bounds."""
-    epochs, rounds = (1, 1) if quick() else (EPOCHS, ROUNDS)
     trials = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,9 +87,9 @@ def main() -> None:
         os.environ["STRIATE_CACHE"] = str(folder / "cache-of-arrays")
         images = st.load_data(root, size=SIDE, channels=3)
         save_arrays(arrays, train=images.train, val=images.val)
-        for number in range(rounds):
-            trials += compete(root, arrays, folder / f"cache{number}", epochs)
-            say(f"round {number + 1} of {rounds}:", rounded(trials[-1]["epochs"]))
+        for number in range(ROUNDS):
+            trials += compete(root, arrays, folder / f"cache{number}")
+            say(f"round {number + 1} of {ROUNDS}:", rounded(trials[-1]["epochs"]))
     cold, warm = ([trial[which] / trial["textbook"] for trial in trials] for which in ("cold", "warm"))
     of_bare = [trial["step_seconds"]["bare"] / trial["step_seconds"]["striate"] for trial in trials]
     epoch_of_bare = [trial["epochs"]["striate"] / trial["epochs"]["bare"] for trial in trials]
