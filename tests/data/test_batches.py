@@ -62,6 +62,17 @@ def test_drawn_pictures_start_in_the_middle_too_and_each_draw_has_a_key_of_its_o
     assert int((pictures == 9).sum()) > 3
 
 
+@pytest.mark.parametrize("shares", [None, torch.arange(10, dtype=torch.float64)])
+def test_processes_divide_every_batch(split, shares):
+    whole = list(epoch_batches(split, 4, epoch=5, seed=9, shares=shares))
+    for rank in range(3):
+        rows = slice(rank, None, 3)
+        for own, batch in zip(epoch_batches(split, 4, epoch=5, seed=9, shares=shares, rows=rows), whole, strict=True):
+            assert torch.equal(own.images, batch.images[rows])
+            assert torch.equal(own.labels, batch.labels[rows])
+            assert torch.equal(own.index, batch.index[rows])
+
+
 def test_without_shuffling_the_order_is_that_of_the_split(split):
     assert torch.cat([b.index for b in epoch_batches(split, 3, shuffle=False)]).tolist() == list(range(10))
 

@@ -14,7 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
@@ -74,9 +74,8 @@ class Stream:
         place: where the shards are.
         blocks: of these pictures.
         spec: the Spec that the pictures are read for.
-        class_shares: K numbers, the part of the pictures that have each class. A `part` has those of the whole.
+        class_shares: K numbers, the part of the pictures that have each class.
         stored: the size that pictures are read at instead, for crops to be cut from; None for the Spec's own.
-        most: of the pictures, an epoch has this many at most; None for all.
     """
 
     place: Place
@@ -84,41 +83,15 @@ class Stream:
     spec: Spec
     class_shares: Sequence[float]
     stored: InputSpec | None = None
-    most: int | None = None
 
     def __len__(self) -> int:
-        count = _samples(self.blocks)
-        return count if self.most is None else min(count, self.most)
+        return _samples(self.blocks)
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 over the blocks, their checksums, class names and shape."""
         known = [tuple(block) for block in self.blocks], self.spec.task.class_names, self.spec.input.shape
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
-
-    def part(self, rank: int, world: int) -> Stream:
-        """Return what one of several processes reads: blocks of its own, and as many pictures as every other has.
-
-        Args:
-            rank: the process, from 0 on.
-            world: the number of processes.
-
-        Raises:
-            DataError: there are fewer blocks than processes.
-        """
-        if not 0 <= rank < world <= len(self.blocks):
-            raise DataError(
-                f"A stream of {len(self.blocks)} blocks must be divided among 1 to {len(self.blocks)} processes, "
-                f"got process {rank} of {world}. Use fewer processes, or pack the pictures into more shards."
-            )
-        # In the order of their sizes, so that nearly equal ones are dealt out in each round, to and fro.
-        by_samples = sorted(self.blocks, key=lambda one: -one.block.samples)
-        dealt: list[list[PlacedBlock]] = [[] for _ in range(world)]
-        for number, block in enumerate(by_samples):
-            turn, seat = divmod(number, world)
-            dealt[seat if turn % 2 == 0 else world - 1 - seat].append(block)
-        fewest = min(map(_samples, dealt))
-        return replace(self, blocks=sorted(dealt[rank], key=lambda one: one.first), most=fewest)
 
     def some(self, count: int, seed: int = 0) -> Split:
         """Return some of the pictures, of blocks drawn by a seed, as a Split in memory; not those stored larger.
@@ -147,6 +120,9 @@ class Stream:
         rows: slice = slice(None),
     ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
         """Yield an epoch's pictures (B, C, h, w) uint8, labels and numbers (B,) int64, decoded in the background.
+
+        Args:
+            rows: of every batch; the others are not decoded, see `epoch_batches`.
 
         Raises:
             DataError: a shard or a picture in it is damaged.
