@@ -48,8 +48,9 @@ class Recipe(Augmentation):
 
     The command line's flags are made from these fields; ``Parameter`` adds their other names.
 
-    ``None`` for precision, memory format and threads means: measure, and take the fastest here; for the loss: the usual
-    one of the labels. A run writes the resolved recipe to ``recipe.toml``.
+    ``None`` for precision, memory format, compile and threads means: measure, and take the fastest here; for the
+    device: the GPU where there is one; for the loss: the usual one of the labels. A run writes the resolved recipe to
+    ``recipe.toml``.
     """
 
     epochs: Epochs = Field(10, description="Passes over the training pictures; 1.5 ends in the middle of the second.")
