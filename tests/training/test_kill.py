@@ -37,6 +37,16 @@ RICH = (
 KINDS = {"plain": PLAIN, "rich": RICH}
 
 
+class Says(st.Observer):
+    """Tells another process when training begins, by a byte in a pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+
+    def on_train_begin(self, run: st.Run) -> None:
+        os.write(self.pipe, b".")
+
+
 @dataclass
 class Training:
     """One kind of run on the digits, again and again in processes of its own; the parent never trains."""
@@ -48,33 +58,41 @@ class Training:
         self.images = st.load_data("digits")
         checkpoint.MOST_COST, checkpoint.MIDDLE_SECONDS = 1e9, 0.0  # a checkpoint after every step
 
-    def start(self, name: str, *, resume: bool = False) -> int:
-        """Begin a run, or go on with it, and return its process."""
+    def start(self, name: str, *, resume: bool) -> tuple[int, int]:
+        """Begin a run, or go on with it, and return its process and a pipe that says when training begins."""
+        reading, writing = os.pipe()
         process = os.fork()
         if process:
-            return process
+            os.close(writing)
+            return process, reading
         try:
             text, recipe = KINDS[self.kind]
             recipe = recipe.changed(batch_size=128, threads=1, precision="fp32", memory_format="contiguous")
             network = st.build(text, self.images.spec, seed=int(resume))
             options = {"resume": self.folder / name} if resume else {"recipe": recipe, "folder": self.folder / name}
-            st.fit(network, self.images, progress=False, **options)  # type: ignore[arg-type]
+            st.fit(network, self.images, progress=False, observers=[Says(writing)], **options)  # type: ignore[arg-type]
         except BaseException:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
 
     def finish(self, name: str, *, resume: bool = False) -> float:
-        """Let a run end, and return its seconds."""
+        """Let a run end, and return the seconds that it trained."""
+        process, pipe = self.start(name, resume=resume)
+        os.read(pipe, 1)
         began = time.monotonic()
-        assert os.waitpid(self.start(name, resume=resume), 0)[1] == 0
+        assert os.waitpid(process, 0)[1] == 0
+        os.close(pipe)
         return time.monotonic() - began
 
-    def kill(self, name: str, seconds: float, *, resume: bool = False) -> bool:
-        """Kill a run after some time, and return whether it was still alive then."""
-        process = self.start(name, resume=resume)
+    def kill(self, name: str, seconds: float, *, early: bool, resume: bool) -> bool:
+        """Kill a run some time after it began to train, or to prepare, and return whether it was still alive then."""
+        process, pipe = self.start(name, resume=resume)
+        if not early:
+            os.read(pipe, 1)
         time.sleep(seconds)
         os.kill(process, signal.SIGKILL)
+        os.close(pipe)
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
 
     def outcome(self, name: str) -> str:
@@ -100,7 +118,8 @@ def kill_and_compare(kind: str, folder: Path, kills: int, seed: int) -> dict[str
     while seen["killed"] < kills:
         name, resume = f"run-{seen['outcomes']}", False
         while True:
-            alive = training.kill(name, draw.uniform(0, length), resume=resume)
+            early = draw.random() < 0.1
+            alive = training.kill(name, draw.uniform(0, length), early=early, resume=resume)
             seen["killed" if alive else "too late"] += 1
             seen["while writing"] += any((folder / name / "checkpoint").glob(".*"))
             resume = bool(checkpoints_in(folder / name))
