@@ -29,14 +29,17 @@ from striate.data.load import load_data
 from striate.evaluation.metrics import Score, evaluate
 from striate.evaluation.multilabel import MultiScore
 from striate.evaluation.predictions import predictions_of, write_predictions
-from striate.networks.build import build, build_blueprint, build_on_meta, check_fits_in_memory, read_model
+from striate.networks.build import build, build_blueprint, build_on_meta, read_model
 from striate.networks.pretrained import default_pretrained
 from striate.reporting.report import write_report
 from striate.training import checkpoint
+from striate.training.batch_size import choose_batch_size
+from striate.training.budget import time_in_words
 from striate.training.events import Observer
 from striate.training.fit import fit
 from striate.training.interruption import EXIT_STATUS
 from striate.training.presets import read_preset, recommended_model, recommended_preset
+from striate.training.range_test import learning_rate_range
 from striate.training.recipe import Recipe
 from striate.training.run import Run, check_free, checkpoints_in
 
@@ -58,7 +61,10 @@ def train(
     output: Path | None = None,
     resume: Path | None = None,
     config: str | None = None,
+    budget: str | None = None,
+    auto_batch_size: Annotated[bool, Parameter(negative="")] = False,
     preview_file: Annotated[Path | None, Parameter(name="--preview")] = None,
+    lr_range: Path | None = None,
     recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008  (frozen)
     no_report: Annotated[bool, Parameter(negative="")] = False,
     no_audit: Annotated[bool, Parameter(negative="")] = False,
@@ -92,7 +98,12 @@ def train(
         output: The folder to write. Default: runs/DATA-NETWORK-NUMBER.
         resume: The folder of a run that was stopped, to go on with.
         config: A preset's name, such as mnist_994, or a recipe.toml to start from; flags change single fields.
+        budget: The training time, such as 90s, 20m or 1h30m: it chooses the epochs, and corrects them on the way so
+            that the schedule ends on time.
+        auto_batch_size: Measure which batches are fast and fit in memory, and scale the learning rate with them.
         preview_file: Write pictures as the network will see them in the first epochs to this .png, and do not train.
+        lr_range: Write how the loss goes as the learning rate rises from very low to too high to this .svg, with the
+            rates that it suggests, and do not train.
         no_report: Leave out the page about the run, report.html; `striate report` writes it later.
         no_audit: Train without a look at the pictures first, or in spite of what it found; `striate audit` says more.
         no_doctor: Do not look for what is wrong while it trains; `striate doctor RUN` then has nothing to say.
@@ -109,7 +120,10 @@ def train(
             channels=channels,
             output=output,
             config=config,
+            budget=budget,
+            auto_batch_size=auto_batch_size or None,
             preview=preview_file,
+            lr_range=lr_range,
         )
     elif (begun := _before_restart()) is not None:
         resume, data, data_dir = begun, None, None
@@ -121,6 +135,8 @@ def train(
         run = fit(network, images, resume=resume, doctor=not no_doctor)
     else:
         base = read_preset(config) if config else None
+        if base and base.fine_tuning and not pretrained:
+            raise RecipeError(f"The recipe {config} is for weights that know something already: add --pretrained.")
         changes = {name: getattr(recipe, name) for name in recipe.model_fields_set}
         said = base.recipe.changed(**changes) if base else recipe  # the rest is chosen when the pictures are known
         like, weights = _published(model, size, channels) if pretrained else (None, None)
@@ -146,8 +162,12 @@ def train(
             network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
         audited = None if no_audit or not processes.first() else audit_before_training(images)
-        plan = SayFirst(_plan(images, network, model, chosen), audited, data or "digits", json)
-        run = fit(network, images, chosen, folder=output, observers=[plan], doctor=not no_doctor)
+        if auto_batch_size:
+            chosen = _with_batch_size(network, images, chosen, json)
+        if lr_range is not None:
+            return _write_range(lr_range, network, images, chosen, json)
+        plan = SayFirst(images, model, audited, data or "digits", json)
+        run = fit(network, images, chosen, folder=output, observers=[plan], budget=budget, doctor=not no_doctor)
     if run.interrupted:
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
         say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)
@@ -193,14 +213,15 @@ def _published(model: str | None, size: int | None, channels: int | None) -> tup
 class SayFirst(Observer):
     """Prints the plan when training begins, after the worst of an audit: all that could be refused has been by then."""
 
-    def __init__(self, plan: str, audited: Short | None, data: str, json_wanted: bool) -> None:
-        self._plan, self._audited, self._data, self._json_wanted = plan, audited, data, json_wanted
+    def __init__(self, images: ImageSet, model: str, audited: Short | None, data: str, json_wanted: bool) -> None:
+        self._images, self._model, self._audited = images, model, audited
+        self._data, self._json_wanted = data, json_wanted
 
     def on_train_begin(self, run: Run) -> None:
         """Print them."""
         if self._audited is not None:
             say_worst(self._audited, self._data)
-        say(self._plan, json_wanted=self._json_wanted)
+        say(_plan(self._images, self._model, run), json_wanted=self._json_wanted)
 
 
 def _check_left_out(recipe: Recipe, **flags: object) -> None:
@@ -237,23 +258,45 @@ def _stopped(folder: Path, data: str | None, data_dir: Path | None) -> tuple[nn.
     return build_blueprint(header.blueprint, header.spec), load_again(folder, source, **moved)
 
 
-def _plan(images: ImageSet, network: nn.Module, model: str, recipe: Recipe) -> str:
-    """Return what is about to happen, or refuse it where it does not fit in memory."""
-    batch_size = min(recipe.batch_size, len(images.learned))
-    layers = check_fits_in_memory(network, images.spec, batch_size)
+def _plan(images: ImageSet, model: str, run: Run) -> str:
+    """Return what is about to happen."""
+    recipe, parameters = run.recipe, sum(parameter.numel() for parameter in run.network.parameters())
     shape = "×".join(str(number) for number in images.spec.input.shape)
     held_out = " (held out of train)" if images.held_out else ""
     use = "to learn from too" if recipe.learn_from == "train+val" else f"to choose by{held_out}"
-    return "\n".join(
-        [
-            f"pictures  {images.name}: {len(images.learned):,} to train, {len(images.val):,} {use}, "
-            f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
-            f"network   {model}: {layers.parameters:,} parameters",
-            f"recipe    {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}, batches of {recipe.batch_size}, "
-            f"{recipe.optimizer} at {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
-            f"memory    about {machine.in_words(layers.training_bytes(batch_size))}",
-        ]
+    lines = [
+        f"pictures  {images.name}: {len(images.learned):,} to train, {len(images.val):,} {use}, "
+        f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
+        f"network   {model}: {parameters:,} parameters",
+        f"recipe    {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}, batches of {recipe.batch_size}, "
+        f"{recipe.optimizer} at {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
+        f"memory    about {machine.in_words(run.expected_bytes)}",
+    ]
+    if run.expected_seconds is not None:
+        about = "within" if run.budget_seconds else "about"
+        lines.append(f"time      {about} {time_in_words(run.expected_seconds)}")
+    return "\n".join(lines)
+
+
+def _with_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe, json: bool) -> Recipe:
+    """Return the recipe with the batches that are fastest here, and say so."""
+    choice = choose_batch_size(network, images, recipe)
+    say(f"batches   {choice}", json_wanted=json)
+    return choice.recipe
+
+
+def _write_range(path: Path, network: nn.Module, images: ImageSet, recipe: Recipe, json: bool) -> int:
+    """Write how the loss goes with the learning rate, and say which rates it suggests."""
+    found = learning_rate_range(network, images, recipe)
+    found.draw().write(path)
+    say(f"range     {path}", json_wanted=json)
+    say(
+        f"try       --lr {found.steepest:.2g} (steepest) to {found.tenth:.2g} (a tenth of the minimum's)",
+        json_wanted=json,
     )
+    if json:
+        print_json({"lr_range": str(path), "steepest": found.steepest, "tenth": found.tenth})
+    return 0
 
 
 def _report(run: Run, test: Split, json: bool) -> None:

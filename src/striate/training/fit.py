@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,7 +17,6 @@ from striate.core.errors import RecipeError
 from striate.core.machine import Execution
 from striate.data.batches import batch_count
 from striate.data.imageset import ImageSet, Split
-from striate.data.keyed import keyed_generator
 from striate.data.preprocess import normalise
 from striate.data.stream.stream import Stream
 from striate.evaluation.multilabel import fit_thresholds
@@ -35,18 +33,16 @@ from striate.training.feed import batches_left, epochs_left
 from striate.training.forward import forward
 from striate.training.interruption import interruptible
 from striate.training.losses import class_weights, compute_loss, count_correct, resolve_loss
+from striate.training.memory import memory_explained
 from striate.training.observers import default_observers
 from striate.training.optim import Updater
 from striate.training.penalty import Penalty
+from striate.training.prepare import prepare
 from striate.training.recipe import Recipe
 from striate.training.rehearsal import rehearse, some_pictures
 from striate.training.run import RECIPE_FILE, Run, Seen, check_free, run_folder
 from striate.training.schedule import learning_rate_factor
 from striate.training.validation import end_epoch, finite
-
-PREPARE_PICTURES = 5_000  # what a network's own data-dependent initialisation is shown at most
-PREPARE_BYTES = 64 << 20  # of them as floats: large pictures have as many patches with fewer
-_PREPARE_STREAM = -1  # keys the choice of these pictures; epochs are 0 and up
 
 
 def fit(
@@ -106,15 +102,16 @@ def fit(
     machine.use_device(recipe.device)
     if recipe.keep_buffers:
         machine.keep_buffers()
-    rehearse(network, images, recipe)
+    need = rehearse(network, images, recipe)
     whole = recipe.learn_from == "train+val"
     learned, val = (images.train_and_val, None) if whole else (images.learned, images.val)
     run = _start(network, images, recipe, learned)
+    run.expected_bytes = need.bytes(run.batch_size)
     run.budget_seconds = held.header.budget_seconds if held else budget_seconds(budget)
     contract.remember_spec(network, images.spec)
     meet(run)
     watchers = [*observers, *default_observers(progress, doctor)] if processes.first() else []
-    with _threads(recipe.threads), interruptible(run), torch.random.fork_rng():
+    with _threads(recipe.threads), interruptible(run), memory_explained(need, run.batch_size), torch.random.fork_rng():
         execution = _resolve(run)
         timing = look_ahead(run, val, execution, resuming=held is not None)
         run.folder = Path(resume) if resume else _new_folder(run, folder)
@@ -139,7 +136,7 @@ def _train(
     weights = class_weights(run.recipe, run.spec.task, run.class_shares)
     run.class_weights = None if weights is None else weights.to(machine.device())
     if held is None:
-        _prepare(run)
+        prepare(run)
     share_weights(execution.place(run.network))
     updater, penalty = Updater(run.network, run.recipe), Penalty(run.network, run.recipe)
     average = WeightAverage(run.network, run.recipe.average_decay) if run.recipe.average == "ema" else None
@@ -249,20 +246,6 @@ def _resolve(run: Run) -> Execution:
         threads=found["threads"],
     )
     return execution
-
-
-def _prepare(run: Run) -> None:
-    """Let the network initialise itself from pictures, where it does: SpeedNet's whitening."""
-    prepare = getattr(run.network, "prepare", None)
-    if not callable(prepare):
-        return
-    learned, pictures = run.learned, min(PREPARE_PICTURES, 1 + PREPARE_BYTES // (4 * math.prod(run.spec.input.shape)))
-    if isinstance(learned, Stream):
-        images = learned.some(pictures, run.recipe.seed).images
-    else:
-        order = torch.randperm(len(learned), generator=keyed_generator(run.recipe.seed, _PREPARE_STREAM))
-        images = learned.images.index_select(0, order[:pictures])
-    prepare(normalise(images, run.spec.input))
 
 
 def _finish(run: Run, val: Split | None, average: WeightAverage | None) -> None:

@@ -108,6 +108,7 @@ class Run:
         notes: sentences that are said when training begins.
         findings: what the doctor found.
         budget_seconds: what the training time is held to; None where the recipe says how long it trains.
+        expected_bytes: what training adds to the memory of the process, its pictures apart.
         began: when its training time began, by ``time.perf_counter``.
         expected_seconds: what was measured beforehand that training takes; None where nothing was.
     """
@@ -126,6 +127,7 @@ class Run:
     train_seconds: float = 0.0
     budget_seconds: float | None = None
     expected_seconds: float | None = None
+    expected_bytes: float = 0.0
     began: float = field(default_factory=time.perf_counter)
     class_weights: Tensor | None = None
     history: list[dict[str, float]] = field(default_factory=list)
