@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from striate.data.batches import Batch
+from striate.data.batches import Batch, epoch_batches
+from striate.data.imageset import ImageSet
+from striate.training import feed
 from striate.training.feed import BATCHES_AHEAD, fetched_ahead
+from striate.training.fit import fit
 
 
 def numbered(count: int, taken: list[int]) -> Iterator[Batch]:
@@ -57,3 +63,25 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_its_batch_would_come() ->
     with pytest.raises(RuntimeError, match="no room on the device"):
         next(batches)
     assert feeding_threads() == []
+
+
+def test_a_run_fed_ahead_has_the_same_weights(
+    image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(folder: str) -> Tensor:
+        torch.manual_seed(1)
+        head = nn.Linear(math.prod(image_set.spec.input.shape), image_set.spec.task.classes)
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), head)
+        fit(network, image_set, folder=tmp_path / folder, epochs=2, batch_size=8, progress=False, doctor=False)
+        return head.weight.detach()
+
+    usual = weights("usual")
+    monkeypatch.setattr(
+        feed, "epoch_batches", lambda *words, **more: fetched_ahead(epoch_batches(*words, **more), same)
+    )
+    assert torch.equal(weights("ahead"), usual)
+    assert feeding_threads() == []
+
+
+def same(batch: Batch) -> Batch:
+    return batch
