@@ -51,6 +51,7 @@ def play() -> None:
     processes.spread(tensors, source=world - 1)
     seen["spread"] = [one.tolist() for one in tensors]
     seen["from_first"] = processes.from_first(lambda: {"by": rank, "words": "grün", "nothing": None})
+    seen["alone"] = processes.from_first(lambda: [processes.world(), processes.from_first(processes.rank, source=1)])
     seen["from_last"] = processes.from_first(lambda: rank, source=world - 1)
     module = network()
     with synchronised():
@@ -106,10 +107,10 @@ def test_processes_that_cannot_find_each_other_are_told_what_is_missing(monkeypa
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    processes.world.cache_clear()
+    processes._started.cache_clear()
     with pytest.raises(RecipeError, match=r"4 processes \(WORLD_SIZE\) need MASTER_ADDR .* Start them with torchrun"):
         processes.world()
-    processes.world.cache_clear()
+    processes._started.cache_clear()
 
 
 def test_three_processes_are_one(tmp_path: Path) -> None:
@@ -127,6 +128,7 @@ def test_three_processes_are_one(tmp_path: Path) -> None:
         assert one["side_by_side"] == [[0, 0], [1, -1], [2, -2]]
         assert one["spread"] == [[[2.0, 2.0]] * 3, 2]
         assert one["from_first"] == {"by": 0, "words": "grün", "nothing": None}
+        assert one["alone"] == [1, 0]
         assert one["from_last"] == 2
         for ours, whole in zip(one["gradients"], expected, strict=True):
             torch.testing.assert_close(torch.tensor(ours), torch.tensor(whole), rtol=1e-10, atol=1e-10)

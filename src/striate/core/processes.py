@@ -32,13 +32,20 @@ _GRACE_SECONDS = 2.0  # until another process than the first speaks of an error
 _NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-@functools.cache
+_alone = False  # while others wait for what this process makes
+
+
 def world() -> int:
     """Return how many processes train together.
 
     Raises:
         RecipeError: there are several, and the environment lacks what they need to find each other.
     """
+    return 1 if _alone else _started()
+
+
+@functools.cache
+def _started() -> int:
     count = int(os.environ.get("WORLD_SIZE") or 1)
     lacking = [name for name in _NEEDED if not os.environ.get(name)]
     if count > 1 and lacking:
@@ -100,12 +107,14 @@ def spread(tensors: Iterable[Tensor], source: int = 0) -> None:
 def from_first(make: Callable[[], Plain], source: int = 0) -> Plain:
     """Return what the first process makes, or the one whose rank is named; the others wait for it and make nothing.
 
+    Meanwhile it is as if it were alone: nothing that is called there waits for others.
+
     Args:
         make: its result must be what JSON can say: numbers, texts, None, lists and dicts of them.
     """
     if world() == 1:
         return make()
-    words = json.dumps(make()).encode() if rank() == source else b""
+    words = _made_alone(make) if rank() == source else b""
     length = add_up(torch.tensor(len(words)))
     letters = torch.zeros(int(length), dtype=torch.uint8)
     if words:
@@ -113,6 +122,15 @@ def from_first(make: Callable[[], Plain], source: int = 0) -> Plain:
     spread([letters], source)
     result: Plain = json.loads(letters.numpy().tobytes())
     return result
+
+
+def _made_alone(make: Callable[[], object]) -> bytes:
+    global _alone
+    _alone = True
+    try:
+        return json.dumps(make()).encode()
+    finally:
+        _alone = False
 
 
 @contextlib.contextmanager
