@@ -110,13 +110,17 @@ def finish(contestants: Mapping[str, Contestant], progress: Callable[[str, dict[
 class Turn:
     """The contestant's own turns: it stops its clock, says how long it took, and waits until it is called again.
 
-    Made when everything is imported. The time from the first call to the first `over` is its start.
+    Made when everything is imported. The time from the first call to the first `over` is its start. In this process
+    ``time.perf_counter`` stands still while it waits: what is due every so many seconds, such as a checkpoint, is
+    not due more often than in a process that trains alone.
     """
 
     def __init__(self) -> None:
         self._answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what a library prints is not an answer
-        self._began = 0.0
+        self._began = self._waited = 0.0
+        self._clock = time.perf_counter
+        time.perf_counter = lambda: self._clock() - self._waited
         self._say({})
 
     def over(self, **figures: object) -> None:
@@ -129,8 +133,10 @@ class Turn:
 
     def _say(self, answer: Mapping[str, object]) -> None:
         print(json.dumps(answer), file=self._answers, flush=True)
+        start = self._clock()
         if not sys.stdin.readline():
             sys.exit()
+        self._waited += self._clock() - start
         self._began = time.perf_counter()
 
 
