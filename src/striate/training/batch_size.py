@@ -57,7 +57,8 @@ def choose_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe) -> B
     Args:
         network: left as it was; copies are measured. Consumes no randomness.
     """
-    rates: dict[int, float] = processes.from_first(lambda: _measure(network, images, recipe))
+    measured = processes.from_first(lambda: list(_measure(network, images, recipe).items()))
+    rates = dict(measured)
     chosen, best = next(iter(rates.items()))
     for size, rate in rates.items():
         if rate >= LEAST_GAIN * best:

@@ -106,12 +106,12 @@ def fit(
     whole = recipe.learn_from == "train+val"
     learned, val = (images.train_and_val, None) if whole else (images.learned, images.val)
     run = _start(network, images, recipe, learned)
-    run.expected_bytes = need.bytes(run.batch_size)
+    run.expected_bytes = need.bytes(run.own_batch_size)
     run.budget_seconds = held.header.budget_seconds if held else budget_seconds(budget)
     contract.remember_spec(network, images.spec)
     meet(run)
     watchers = [*observers, *default_observers(progress, doctor)] if processes.first() else []
-    with _threads(recipe.threads), interruptible(run), memory_explained(need, run.batch_size), torch.random.fork_rng():
+    with _threads(recipe.threads), interruptible(run), memory_explained(need, run.own_batch_size), torch.random.fork_rng():
         execution = _resolve(run)
         timing = look_ahead(run, val, execution, resuming=held is not None)
         run.folder = Path(resume) if resume else _new_folder(run, folder)
@@ -214,7 +214,7 @@ def _start(network: nn.Module, images: ImageSet, recipe: Recipe, learned: Split 
 def _resolve(run: Run) -> Execution:
     """Measure what the recipe leaves open, and write it into the run's recipe."""
     recipe, task = run.recipe, run.spec.task
-    some = some_pictures(run.learned, -(-run.batch_size // processes.world()))
+    some = some_pictures(run.learned, run.own_batch_size)
     first, labels = some.images, some.labels.to(machine.device())
 
     def train_once(network: nn.Module, execution: Execution) -> None:

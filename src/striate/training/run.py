@@ -152,6 +152,11 @@ class Run:
         return min(self.recipe.batch_size, len(self.learned))
 
     @property
+    def own_batch_size(self) -> int:
+        """Pictures of a batch that each process takes, at most."""
+        return -(-self.batch_size // processes.world())
+
+    @property
     def total_steps(self) -> int:
         """Updates in the whole run."""
         return max(1, round(self.steps_per_epoch * self.recipe.epochs))
