@@ -179,3 +179,6 @@ def test_a_preset_brings_its_network_and_flags_change_it(striate: Striate, pictu
     misspelt = striate("train", picture_folder, "--config", "photograph")
     assert misspelt.status == 2
     assert "Did you mean 'photographs'? The presets are" in " ".join(misspelt.err.split())
+    untrained = striate("train", picture_folder, "--config", "pretrained")
+    assert untrained.status == 2
+    assert "The recipe pretrained is for weights that know something already: add --pretrained." in untrained.err
