@@ -111,7 +111,8 @@ def fit(
     contract.remember_spec(network, images.spec)
     meet(run)
     watchers = [*observers, *default_observers(progress, doctor)] if processes.first() else []
-    with _threads(recipe.threads), interruptible(run), memory_explained(need, run.own_batch_size), torch.random.fork_rng():
+    explained = memory_explained(need, run.own_batch_size)
+    with _threads(recipe.threads), interruptible(run), explained, torch.random.fork_rng():
         execution = _resolve(run)
         timing = look_ahead(run, val, execution, resuming=held is not None)
         run.folder = Path(resume) if resume else _new_folder(run, folder)
