@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-
-import torch
-from torch import nn
 
 from striate.core.finding import Finding
 from striate.training.doctor.evidence import Evidence
@@ -115,7 +111,7 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
 
 
 def underfitting(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ``underfitting``: the loss on train has long stopped falling, and val is as good: the network is too small."""
+    """Yield ``underfitting``: the loss on train has long stopped falling, and val is as good: too small a network."""
     history = evidence.run.history
     if not evidence.ended or not evidence.single or len(history) < ENOUGH_EPOCHS or evidence.learned_nothing:
         return

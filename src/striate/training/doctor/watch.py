@@ -26,6 +26,7 @@ Rule = Callable[[Evidence], Iterator[Finding]]
 
 EARLY = (0, 10, 30)  # steps that are looked at besides every hundredth and the last
 EVERY = 100
+COUNTED = 4  # of so many steps the answers of one are counted: they tell as much
 
 BEFORE: tuple[Rule, ...] = (
     before.structure,
@@ -99,8 +100,9 @@ class Doctor(Observer):
             self._before_update = [p.detach().clone() for p in _learning(run)]
 
     def _refuse_non_finite(self, run: Run) -> None:
+        # What is not finite on the way back reaches the first layers; the last one has what comes from the loss alone.
         gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
-        if not math.isfinite(sum(norms(gradients))):
+        if gradients and not all(math.isfinite(one.sum().item()) for one in (gradients[0], gradients[-1])):
             finding = explain_gradient(run)
             run.findings.append(finding)
             raise TrainingError(
@@ -111,7 +113,8 @@ class Doctor(Observer):
         """Note the loss and the answers; after a look, how far the update went, and what follows from all that."""
         evidence = self._known
         evidence.see_step(run.loss)
-        self._count(run)
+        if run.step % COUNTED == 0:
+            self._count(run)
         if self._before_update is None:
             return
         look, old = evidence.looks[-1], self._before_update
