@@ -58,7 +58,7 @@ def orthogonalise(matrix: Tensor) -> Tensor:
         factor.diagonal().add_(a)
         product = factor @ product
         gram = factor @ gram @ factor
-    orthogonal = product @ wide
+    orthogonal: Tensor = product @ wide
     return orthogonal.T if matrix.shape[0] > matrix.shape[1] else orthogonal
 
 
