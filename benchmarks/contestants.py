@@ -367,6 +367,8 @@ def fastai_folder(*, root: str, side: int, epochs: int, seed: int) -> None:
     turn = Turn()
 
     class Watch(Callback):
+        order = 60  # after the recorder
+
         def after_epoch(self) -> None:
             turn.over(val_accuracy=float(self.recorder.values[-1][-1]))
 
