@@ -26,7 +26,7 @@ Rule = Callable[[Evidence], Iterator[Finding]]
 
 EARLY = (0, 10, 30)  # steps that are looked at besides every hundredth and the last
 EVERY = 100
-COUNTED = 4  # of so many steps the answers of one are counted: they tell as much
+COUNTED = 4  # of so many steps the answers of one are counted, but all of the last epoch, which is judged
 
 BEFORE: tuple[Rule, ...] = (
     before.structure,
@@ -113,7 +113,7 @@ class Doctor(Observer):
         """Note the loss and the answers; after a look, how far the update went, and what follows from all that."""
         evidence = self._known
         evidence.see_step(run.loss)
-        if run.step % COUNTED == 0:
+        if run.step % COUNTED == 0 or run.step > run.total_steps - run.steps_per_epoch:
             self._count(run)
         if self._before_update is None:
             return
