@@ -252,7 +252,7 @@ def test_a_checkpoint_is_due_when_its_cost_allows(
 
 def test_a_short_run_writes_two(image_set: st.ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     written: list[str] = []
-    usual = checkpoint.write_tensors
+    usual = write_tensors
 
     def write(path: Path, tensors: dict[str, Tensor], text: str) -> None:
         written.append(path.stem)
@@ -416,7 +416,7 @@ def test_the_older_one_makes_room(
     image_set: st.ImageSet, whole: st.Run, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: list[int] = []
-    usual = checkpoint.write_tensors
+    usual = write_tensors
 
     def write(path: Path, tensors: dict[str, Tensor], text: str) -> None:
         there.append(len(checkpoints_in(stopped)))

@@ -70,7 +70,7 @@ class Training:
             recipe = recipe.changed(batch_size=128, threads=1, precision="fp32", memory_format="contiguous")
             network = st.build(text, self.images.spec, seed=int(resume))
             options = {"resume": self.folder / name} if resume else {"recipe": recipe, "folder": self.folder / name}
-            st.fit(network, self.images, progress=False, observers=[Says(writing)], **options)  # type: ignore[arg-type]
+            st.fit(network, self.images, progress=False, observers=[Says(writing)], **options)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
