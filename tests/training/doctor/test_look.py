@@ -84,8 +84,8 @@ def test_the_gap_between_training_and_evaluation_is_of_the_same_pictures() -> No
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
     nn.init.constant_(network[1].running_mean, 50.0)  # type: ignore[arg-type]
     pictures, targets = torch.randn(12, 1, 8, 8), torch.arange(12) % 3
-    trained = nn.functional.cross_entropy(copy.deepcopy(network).train()(pictures), targets)
-    evaluated = nn.functional.cross_entropy(copy.deepcopy(network).eval()(pictures), targets)
+    trained = nn.functional.cross_entropy(copy.deepcopy(network).train()(pictures), targets).item()
+    evaluated = nn.functional.cross_entropy(copy.deepcopy(network).eval()(pictures), targets).item()
     run = run_of(network, images, pictures, targets)
     network[1].reset_running_stats()  # type: ignore[operator]
     nn.init.constant_(network[1].running_mean, 50.0)  # type: ignore[arg-type]
@@ -93,6 +93,6 @@ def test_the_gap_between_training_and_evaluation_is_of_the_same_pictures() -> No
     look = take_look(run, evaluate=True)
     assert look.gap is not None
     # The copy's own training pass has moved its running mean by a tenth.
-    assert 0.5 * float(evaluated - trained) < look.gap < float(evaluated - trained) + 1
+    assert 0.5 * (evaluated - trained) < look.gap < (evaluated - trained) + 1
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert math.isnan(look.update)
