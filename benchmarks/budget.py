@@ -1,0 +1,62 @@
+"""``--budget``: training ends at most 5 % over and 10 % under its budget, with a finished schedule, on three sets.
+
+Run ``python benchmarks/budget.py [BUDGET…]``; 2m and 10m where none is named.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from striate.training.budget import budget_seconds
+from trials import data_folder, report
+
+LEAST, MOST = 0.90, 1.05  # of the budget
+FINISHED = 0.02  # of the top learning rate, at the last step
+
+
+def one(words: list[str], budget: str) -> dict[str, Any]:
+    """Train in a new process; return the time that it took of its budget, and where its schedule ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "striate", "train", *words, "--budget", budget, "--output", str(run)]
+        subprocess.run([*command, "--no-report", "--no-audit"], check=True, capture_output=True)
+        with open(run / "metrics.csv", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+        changes = (run / "log.txt").read_text(encoding="utf-8").count("the budget allows")
+    seconds = budget_seconds(budget)
+    assert seconds is not None
+    share, top = float(rows[-1]["seconds"]) / seconds, max(float(row["learning_rate"]) for row in rows)
+    return {
+        "data": words[0],
+        "budget": budget,
+        "share": share,
+        "learning_rate": float(rows[-1]["learning_rate"]),
+        "top_learning_rate": top,
+        "epochs": len(rows),
+        "corrections": changes,
+    }
+
+
+def main() -> None:
+    """Train with every budget on every set."""
+    fashion = ["fashion_mnist", "--data-dir", str(data_folder("fashion-mnist"))]
+    sets = [["digits"], fashion, [str(data_folder("") / "clothing.tar.gz"), "--size", "64"]]
+    trials = []
+    for budget in sys.argv[1:] or ["2m", "10m"]:
+        for words in sets:
+            trials.append(one(words, budget))
+            print(trials[-1], flush=True)
+    on_time = all(LEAST <= trial["share"] <= MOST for trial in trials)
+    finished = all(
+        trial["epochs"] < 2 or trial["learning_rate"] <= FINISHED * trial["top_learning_rate"] for trial in trials
+    )
+    report("budget", "ends within −10 % and +5 % of its budget, its schedule finished", on_time and finished, trials)
+
+
+if __name__ == "__main__":
+    main()

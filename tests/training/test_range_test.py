@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import striate as st
+from striate.core.errors import TrainingError
+from striate.training.range_test import _found, learning_rate_range
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop", "muon"])
+def test_the_suggested_rates_train_and_the_network_is_left_alone(image_set: st.ImageSet, optimizer: str) -> None:
+    network = st.build("conv 8@3x3 pad 1 relu | maxpool 2 | fc 3", image_set.spec)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    recipe = st.Recipe(batch_size=16, optimizer=optimizer, schedule="constant", warmup_fraction=0)  # type: ignore[arg-type]
+    drawn = torch.get_rng_state()
+    found = learning_rate_range(network, image_set, recipe)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert found.steepest < found.least
+    assert found.tenth < found.least
+    assert "steepest" in found.draw()
+    run = st.fit(network, image_set, recipe, epochs=4, learning_rate=found.steepest, progress=False)
+    assert run.history[-1]["loss"] < 0.8 * found.losses[0]
+
+
+def test_the_marks_are_where_a_known_curve_is_steepest_and_least() -> None:
+    rates = [10 ** (-4 + step / 20) for step in range(81)]
+    losses = [2 - 1.8 / (1 + 10 ** (2 - step / 20)) if step < 65 else 0.2 * (step - 55) for step in range(81)]
+    found = _found(rates, losses)
+    assert found.steepest == pytest.approx(1e-2, rel=0.3)  # a logistic curve falls fastest in its middle
+    assert 0.04 <= found.least <= 0.18  # where it begins to rise, and up to three steps of smoothing before
+    assert found.tenth == found.least / 10
+
+
+def test_a_loss_that_never_falls_is_said() -> None:
+    with pytest.raises(TrainingError, match="The loss must fall somewhere"):
+        _found([1e-6, 1e-5, 1e-4], [1.0, 2.0, 3.0])
