@@ -14,7 +14,6 @@ from striate.networks.build import build_on_meta
 from striate.networks.contract import stages_of
 from striate.networks.zoo import ZOO
 from striate.training.fine_tuning import fine_tuning_phases
-from striate.training.presets import read_preset
 from striate.training.recipe import Recipe
 from tests.networks.zoo.test_zoo import make_spec
 
@@ -89,31 +88,3 @@ def test_the_body_keeps_weights_and_statistics_until_the_head_has_learned(tmp_pa
     for name, tensor in before.items():
         assert torch.equal(first[name], tensor) == (name not in head), name
         assert not torch.equal(second[name], first[name]), name
-
-
-RESIDUAL = (
-    "conv 16 pad 1 bn relu | add(conv 16 pad 1 bn relu | conv 16 pad 1 bn) relu | "
-    "add(conv 32 stride 2 pad 1 bn relu | conv 32 pad 1 bn) relu | "
-    "add(conv 64 stride 2 pad 1 bn relu | conv 64 pad 1 bn) relu | gap | fc 10"
-)
-
-
-@pytest.mark.slow
-def test_on_photographs_it_beats_training_from_scratch_for_as_many_epochs(shared_data: Path, tmp_path: Path) -> None:
-    cifar = st.load_data(shared_data / "cifar10" / "cifar10-jpeg.tar.gz", size=32)
-    cifar = st.ImageSet(cifar.train[::9], cifar.val[::9], cifar.test[:10], name="cifar")
-    donor = st.build(RESIDUAL, cifar.spec)
-    st.fit(donor, cifar, epochs=6, batch_size=64, learning_rate=5e-3, flip="random", shift=2, folder=tmp_path / "donor")
-    clothing = st.load_data(shared_data / "clothing.tar.gz", size=32)
-
-    def reached(preset: str, body: dict[str, torch.Tensor]) -> float:
-        network = st.build(RESIDUAL, clothing.spec)
-        network.load_state_dict(network.state_dict() | body)
-        recipe = read_preset(preset).recipe_for(network, clothing.spec.input, epochs=6, flip="random", shift=2)
-        run = st.fit(network, clothing, recipe, folder=tmp_path / preset, batch_size=32)
-        assert run.val_accuracy is not None
-        return run.val_accuracy
-
-    *body, _, _ = donor.state_dict()  # all but weight and bias of the head
-    trained = {name: donor.state_dict()[name] for name in body}
-    assert reached("pretrained", trained) > reached("small_network", {}) + 0.03
