@@ -108,6 +108,10 @@ def train(
         no_audit: Train without a look at the pictures first, or in spite of what it found; `striate audit` says more.
         no_doctor: Do not look for what is wrong while it trains; `striate doctor RUN` then has nothing to say.
     """
+    if budget is not None and "epochs" in recipe.model_fields_set:
+        raise RecipeError("--budget chooses the epochs: leave out --epochs, or --budget.")
+    if auto_batch_size and "batch_size" in recipe.model_fields_set:
+        raise RecipeError("--auto-batch-size chooses the batches: leave out --batch-size, or --auto-batch-size.")
     audited = None
     if resume is not None:
         _check_left_out(
