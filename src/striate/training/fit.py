@@ -106,6 +106,7 @@ def fit(
     whole = recipe.learn_from == "train+val"
     learned, val = (images.train_and_val, None) if whole else (images.learned, images.val)
     run = _start(network, images, recipe, learned)
+    run.val = val
     run.expected_bytes = need.bytes(run.own_batch_size)
     run.budget_seconds = held.header.budget_seconds if held else budget_seconds(budget)
     contract.remember_spec(network, images.spec)

@@ -101,6 +101,7 @@ class Run:
         steps_per_epoch: updates in an epoch.
         class_weights: of the loss, (K,) float32, once training has begun; None where all classes count the same.
         learned: the pictures that are learned from.
+        val: those that are chosen by; None where nothing is chosen.
         seen: the batch of the step that is under way, or of the last one.
         folder: where everything is written.
         asked: why this process was asked to stop; ``stop_reason`` is what all processes have agreed on.
@@ -119,6 +120,7 @@ class Run:
     data: dict[str, Any]
     steps_per_epoch: int
     learned: Split | Stream
+    val: Split | None = None
     seen: Seen | None = None
     folder: Path = Path()
     step: int = 0

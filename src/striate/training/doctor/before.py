@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ OFF_CENTRE, LEAST_DEVIATION, MOST_DEVIATION = 3.0, 0.05, 10.0
 LOUD_START = 2.0  # times the loss of no answer at all
 DUPLICATES = 0.25  # of a layer's filters
 NORM_BATCH = 3  # pictures that a batch norm needs at least
+NORM_MOMENTUM = 0.5  # from which running statistics are those of fewer than three batches
+DROPPED = 0.8  # part of the units that dropout leaves out
+SMOOTHED = 0.5  # part of the target
+LINEAR = 1 / 3  # of the layers, whose input is linear in those before
 
 
 def advice(run: Run) -> tuple[Finding, ...]:
@@ -33,7 +38,11 @@ def advice(run: Run) -> tuple[Finding, ...]:
         found = advise(run.network, run.spec, loss=run.recipe.loss or "cross_entropy")
     except NetworkError:  # it takes pictures of another size only: nothing to say here
         return ()
-    return tuple(one for one in found if one.code in STRUCTURE)
+    known = tuple(one for one in found if one.code in STRUCTURE)
+    layers = sum(p.dim() >= 2 for p in run.network.parameters())
+    if sum(one.code == "no-non-linearity" for one in known) < LINEAR * (layers - 1):  # a pair of many wastes, no more
+        return tuple(replace(one, severity="note") if one.code == "no-non-linearity" else one for one in known)
+    return known
 
 
 def structure(evidence: Evidence) -> Iterator[Finding]:
@@ -51,10 +60,22 @@ def one_label(evidence: Evidence) -> Iterator[Finding]:
 
 
 def blank_pictures(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ``constant-pictures``: pictures in which all pixels are equal, or which are all the same picture."""
-    images = sample(evidence.run.learned, LOOKED_AT).images
-    pixels = images.flatten(2)  # (N, C, H·W)
-    blank = float((pixels.amax(2) == pixels.amin(2)).all(1).double().mean())
+    """Yield ``constant-pictures`` and ``constant-channel``: there is nothing to see.
+
+    In many pictures all pixels are equal, or in nearly all of a class; or all pictures are the same one; or a channel
+    has the same value in all of them.
+    """
+    some = sample(evidence.run.learned, LOOKED_AT)
+    images, pixels = some.images, some.images.flatten(2)  # (N, C, H·W)
+    least, most = pixels.amin(2), pixels.amax(2)
+    empty = (most == least).all(1)
+    blank = float(empty.double().mean())
+    if pixels.shape[1] > 1 and 0 < int((still := most.amax(0) == least.amin(0)).sum()) < len(still):
+        number = int(still.nonzero()[0])
+        message = f"Channel {number} of all pictures is {int(most[0, number])} everywhere: it says nothing."
+        fix = "Look at how the channels are read; pictures without colour are better read as grey."
+        numbers = {"channel": float(number)}
+        yield Finding("constant-channel", "warning", f"channel {number}", message, numbers, fix)
     if blank > MOST_BLANK:
         message = f"In {blank:.0%} of the pictures all pixels are equal: there is nothing in them to learn from."
         fix = "Look at how the pictures are read: `striate audit DATA` names files."
@@ -62,6 +83,22 @@ def blank_pictures(evidence: Evidence) -> Iterator[Finding]:
     elif len(images) > 1 and bool((images == images[:1]).all()):
         message = "All pictures are the same picture: labels cannot be told from it."
         yield Finding("constant-pictures", "error", "pictures", message, {"share": 1.0}, "Look at how they are read.")
+    elif evidence.single and (name := _blank_class(evidence, some.labels, empty)) is not None:
+        message = (
+            f"In all pictures of {name} that were looked at all pixels are equal: its files are probably not read."
+        )
+        fix = "Look at how they are read: `striate audit DATA` names files."
+        yield Finding("constant-pictures", "warning", name, message, {"share": blank}, fix)
+
+
+def _blank_class(evidence: Evidence, labels: Tensor, empty: Tensor) -> str | None:
+    """Return the name of a class of which all pictures, 5 or more, are blank."""
+    names = evidence.run.spec.task.class_names
+    for k, name in enumerate(names):
+        own = empty[labels == k]
+        if len(own) >= 5 and bool(own.all()):
+            return name
+    return None
 
 
 def tiny_set(evidence: Evidence) -> Iterator[Finding]:
@@ -82,10 +119,12 @@ def tiny_set(evidence: Evidence) -> Iterator[Finding]:
 def small_norm_batch(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``batch-norm-small-batch``: the mean and variance of one to three pictures say little of all.
 
+    Each of several processes has batches of its own, unless the recipe's sync_norm joins them.
+
     Wu & He, Group Normalization, ECCV 2018, figure 1: the error of batch norm rises steeply below 4 pictures.
     """
     run = evidence.run
-    size = min(run.recipe.batch_size, len(run.learned))
+    size = run.batch_size if run.recipe.sync_norm else run.own_batch_size
     if size <= NORM_BATCH and any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in run.network.modules()):
         message = (
             f"Batch norm takes mean and variance from batches of {size}: they are mostly chance, and another scale "
@@ -98,7 +137,8 @@ def small_norm_batch(evidence: Evidence) -> Iterator[Finding]:
 def norm_momentum(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``batch-norm-momentum``: running statistics that cannot follow within the run, or follow one batch alone.
 
-    After n steps, (1 − momentum)ⁿ of the running mean and variance is still what it began with.
+    After n steps, (1 − momentum)ⁿ of the running mean and variance is still what it began with; and their average is
+    worth (2 − momentum) / momentum batches, since the squares of its weights add up to momentum / (2 − momentum).
     """
     norms = {
         path: one
@@ -115,6 +155,51 @@ def norm_momentum(evidence: Evidence) -> Iterator[Finding]:
             )
             yield Finding("batch-norm-momentum", "warning", path, message, {"left": left}, "Give it a momentum of 0.1.")
             return
+        if (share := float(norm.momentum or 0)) > NORM_MOMENTUM:
+            worth = (2 - share) / share
+            message = (
+                f"The running mean and variance of {path} are worth {worth:.2g} batches with a momentum of {share:g}, "
+                "which here is the part that the last batch has: evaluation depends on that batch."
+            )
+            fix = (
+                f"Give it a momentum of {min(0.1, 1 - share) or 0.1:.2g}: other libraries count the part that is kept."
+            )
+            yield Finding("batch-norm-momentum", "warning", path, message, {"batches": worth}, fix)
+            return
+
+
+def dropout(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``dropout-too-high``: what is left out outweighs what is left.
+
+    Dropout of p adds noise of p / (1 − p) times the mean square of a unit, four times it from p = 0.8 on (Srivastava et
+    al., Dropout, JMLR 2014, section 9, keep 0.5 to 0.8 of the units).
+    """
+    for path, module in evidence.run.network.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p >= DROPPED:
+            kept = 1 - module.p
+            message = (
+                f"Dropout leaves out {module.p:.0%} of what {path} is given: the noise of it is "
+                f"{module.p / max(kept, 1e-9):.3g} times as strong as the signal."
+            )
+            yield Finding(
+                "dropout-too-high", "warning", path, message, {"p": module.p}, "Take a dropout of 0.5 or less."
+            )
+            return
+
+
+def smoothing(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``label-smoothing-too-high``: more of the target is spread over all classes than is left to the right one.
+
+    Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7, take 0.1.
+    """
+    smoothed, classes = evidence.run.recipe.label_smoothing, evidence.run.spec.task.classes
+    if smoothed > SMOOTHED:
+        message = (
+            f"A label smoothing of {smoothed:g} leaves a target of {1 - smoothed + smoothed / classes:.2g} to the right "
+            f"class and gives {smoothed / classes:.2g} to each other one: hardly anything is left to learn."
+        )
+        numbers = {"label_smoothing": smoothed}
+        yield Finding("label-smoothing-too-high", "warning", "recipe", message, numbers, "Take --label-smoothing 0.1.")
 
 
 def momentum(evidence: Evidence) -> Iterator[Finding]:

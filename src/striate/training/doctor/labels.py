@@ -24,10 +24,10 @@ def neighbours_agree(run: Run) -> tuple[float, float, float]:
     Copies of the same picture are no evidence and are left out.
     """
     split = sample(run.learned, PICTURES)
-    flat, labels = _shrunk(split.images), split.labels
-    distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
-    distances[distances == 0] = math.inf
-    agree = float((labels[distances.argmin(1)] == labels).double().mean())
+    flat, labels = shrunk(split.images), split.labels
+    apart = distances(flat)
+    apart[apart == 0] = math.inf
+    agree = float((labels[apart.argmin(1)] == labels).double().mean())
     shares = torch.bincount(labels).double() / len(labels)
     by_chance = float(shares.square().sum())
     deviation = math.sqrt(max(1e-12, by_chance * (1 - by_chance) / len(labels)))
@@ -43,7 +43,12 @@ def sample(learned: Split | Stream, pictures: int) -> Split:
     return learned[torch.linspace(0, len(learned) - 1, pictures).long()]
 
 
-def _shrunk(images: Tensor) -> Tensor:
+def distances(one: Tensor, other: Tensor | None = None) -> Tensor:
+    """Return the Euclidean distances (N, M) of one (N, D) to another (M, D) or to itself; exactly 0 between copies."""
+    return torch.cdist(one, one if other is None else other, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def shrunk(images: Tensor) -> Tensor:
     """Return (N, D) float32 of (N, C, H, W) uint8."""
     pictures = images.float()
     height, width = (min(SIDE, side) for side in pictures.shape[2:])

@@ -16,7 +16,7 @@ from striate.training.run import Run
 
 PICTURES = 64  # of the batch, that the copy is shown
 SATURATED = {"tanh": 0.97, "sigmoid": 0.985}  # outputs whose slope is 6 % of the steepest: 1 − 0.97², 4 · 0.985 · 0.015
-_RECTIFIERS = ("relu", "relu_")
+IN_PLACE = ("relu_", "sigmoid_", "tanh_", "hardtanh_")
 
 
 @final
@@ -77,6 +77,8 @@ class Look:
         units: in the order in which they ran.
         first_inputs: mean and deviation per channel of what the first layer with weights is given.
         logits: (B, K) of the batch, on the CPU.
+        last: the operation that made the logits of the copy, such as ``linear``; empty where it was not seen.
+        still: layers that had a gradient and that the update left exactly as they were.
         update: how far the update moved the weights, as a share of their norm: the median over the layers.
         gap: loss of the same pictures as in evaluation less that as in training; None where that was not measured.
     """
@@ -87,6 +89,8 @@ class Look:
     logits: Tensor
     units: tuple[Units, ...] = ()
     first_inputs: tuple[tuple[float, float], ...] = ()
+    last: str = ""
+    still: tuple[str, ...] = ()
     update: float = math.nan
     learning_rate: float = 0.0
     gap: float | None = None
@@ -107,6 +111,7 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     told = _Signals(twin)
     outputs = answer(twin, pictures, run, told.tell)
     look.units, look.first_inputs = tuple(told.units), told.first_inputs
+    look.last = told.last if told.memory == main_logits(outputs).data_ptr() else ""
     if evaluate:
         trained = _loss(main_logits(outputs), targets, run)
         look.gap = _loss(main_logits(answer(twin.eval(), pictures, run)), targets, run) - trained
@@ -141,6 +146,7 @@ class _Signals:
     def __init__(self, twin: nn.Module) -> None:
         self.units: list[Units] = []
         self.first_inputs: tuple[tuple[float, float], ...] = ()
+        self.last, self.memory = "", 0
         for module in twin.modules():
             if any(p.dim() >= 2 for p in module.parameters(recurse=False)):
                 module.register_forward_pre_hook(self._enter)  # of the copy, which is thrown away
@@ -155,6 +161,8 @@ class _Signals:
 
     def tell(self, operation: str, where: str, output: Tensor) -> None:
         kind = operation.rstrip("_")
+        if output.data_ptr() != self.memory or operation in IN_PLACE:  # a view of it is no operation of its own
+            self.last, self.memory = kind, output.data_ptr()
         if kind not in ("relu", "tanh", "sigmoid") or output.dim() < 2:
             return
         values = output.float().reshape(*output.shape[:2], -1)  # (B, C, H·W)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 
 from striate.core.finding import Finding
@@ -16,6 +17,7 @@ RISEN = 1.3  # times the loss of no answer, as a running mean over steps
 FILTER_PENALTY = 0.05  # of the loss of no answer, for one filter
 PULL = 1.0  # of the gradient
 FEW_STEPS = 10  # in an epoch
+CLIPPED = 100  # times the norm that a gradient is clipped to
 
 
 def rate_too_high(evidence: Evidence) -> Iterator[Finding]:
@@ -72,6 +74,38 @@ def nothing_moves(evidence: Evidence) -> Iterator[Finding]:
         message = "The updates leave the weights where they are: nothing is learned."
         fix = f"Take a learning rate above 0 (--lr is {evidence.run.recipe.learning_rate:g}), and unfreeze a stage."
         yield Finding("nothing-moves", "error", "recipe", message, {"update": max(updates)}, fix)
+
+
+def layer_stands_still(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``layer-stands-still``: a layer gets a gradient, and no update, while others move."""
+    looks = evidence.looks[-2:]
+    if len(looks) < 2 or min(look.update for look in looks) < 1e-6:  # all of them may be too small to count in float32
+        return
+    still = [name for name in looks[-1].still if name in looks[0].still]
+    if still:
+        message = (
+            f"{still[0]}{f' and {len(still) - 1} more layers' if len(still) > 1 else ''} gets a gradient, and the "
+            "updates leave it exactly as it is."
+        )
+        fix = "Give its stage a learning rate above 0 in the phases of the recipe, or name it among the frozen ones."
+        yield Finding("layer-stands-still", "warning", still[0], message, {"layers": float(len(still))}, fix)
+
+
+def clipping(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``clipping-too-low``: every gradient is scaled down to a hundredth or less, and so is every step of SGD.
+
+    Clipping is meant for the rare gradient that is far longer than others (Pascanu et al., On the difficulty of training
+    recurrent neural networks, ICML 2013). The other optimisers divide by the size of gradients and do not care.
+    """
+    most, looks = evidence.run.recipe.clip_gradient_norm, evidence.looks
+    if most is None or evidence.run.recipe.optimizer != "sgd" or len(looks) < 2:
+        return
+    lengths = [math.sqrt(sum((layer.gradient or 0.0) ** 2 for layer in look.layers)) for look in looks]
+    if min(lengths) > CLIPPED * most:
+        usual = statistics.median(lengths)
+        message = f"Every gradient is clipped to {most:g}, and is {usual:.2g} long: a step is {most / usual:.1g} of it."
+        fix = f"Take --clip-gradient-norm {float(f'{2 * usual:.1g}'):g}, or leave it out."
+        yield Finding("clipping-too-low", "warning", "recipe", message, {"clip": most, "usual": usual}, fix)
 
 
 def penalty(evidence: Evidence) -> Iterator[Finding]:

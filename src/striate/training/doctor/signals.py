@@ -13,6 +13,12 @@ MOST_DEAD, MOST_SATURATED = 0.6, 0.6
 ALIKE = 1e-3  # deviation over the pictures, of the root mean square
 FADED = 1e-3  # typical gradient of the first layers, of that of the last ones
 SEVERAL = 2  # looks in a row that must agree
+# Non-linear operations that leave out a part of what logits must be able to say, and what is left.
+BOUNDED = {
+    "relu": "from 0 up", "relu6": "from 0 to 6", "sigmoid": "from 0 to 1", "tanh": "from −1 to 1",
+    "hardtanh": "within bounds", "softplus": "from 0 up", "gelu": "from −0.17 up", "silu": "from −0.28 up",
+    "elu": "from −1 up",
+}  # fmt: skip
 
 
 def dead_units(evidence: Evidence) -> Iterator[Finding]:
@@ -104,10 +110,33 @@ def no_gradient(evidence: Evidence) -> Iterator[Finding]:
     yield Finding("no-gradient", "warning", found[0], message, numbers, fix)
 
 
+def activation_at_end(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``activation-before-loss`` and ``softmax-before-loss``: the logits come out of a non-linearity.
+
+    The softmax of logits within 0 and 1 gives a sure answer at most e times the share of any other; where a ReLU is 0,
+    no gradient says that a class should have had more.
+    """
+    last = evidence.looks[0].last
+    own = "its own sigmoid" if evidence.run.recipe.loss == "bce" else "logits of any size"
+    if last == "softmax":
+        message = "The network ends in softmax, and the loss applies its own: it flattens the answers."
+        fix = "Let the network return what goes into the softmax."
+        yield Finding("softmax-before-loss", "warning", "logits", message, {}, fix)
+    elif last in BOUNDED:
+        message = (
+            f"The network ends in {last}: its logits are {BOUNDED[last]} only, and the loss ({evidence.run.recipe.loss})"
+            f" expects {'what goes into ' * (own != 'logits of any size')}{own}."
+        )
+        fix = f"Let the network return what goes into the {last}."
+        yield Finding("activation-before-loss", "warning", "logits", message, {}, fix)
+
+
 def same_for_all(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``answers-alike``: the logits hardly depend on the picture, so nothing of it gets through the network."""
     looks = evidence.looks[-SEVERAL:]
     if len(looks) < SEVERAL or evidence.run.step < 2:
+        return
+    if len(looks[0].logits) < 2:
         return
     spreads = [float(look.logits.std(0).mean() / look.logits.square().mean().sqrt().clamp_min(1e-30)) for look in looks]
     if max(spreads) < ALIKE:

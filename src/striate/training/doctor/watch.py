@@ -14,7 +14,7 @@ from torch import Tensor
 from striate.core import machine
 from striate.core.errors import FileError, TrainingError
 from striate.core.finding import Finding
-from striate.training.doctor import before, outcome, rates, signals
+from striate.training.doctor import before, outcome, rates, signals, splits
 from striate.training.doctor.evidence import Evidence
 from striate.training.doctor.folder import read_findings, write_findings
 from striate.training.doctor.look import norms, take_look
@@ -36,8 +36,16 @@ BEFORE: tuple[Rule, ...] = (
     before.small_norm_batch,
     before.norm_momentum,
     before.momentum,
+    before.dropout,
+    before.smoothing,
 )
-FIRST: tuple[Rule, ...] = (before.unnormalised, before.loud_start, before.duplicates, rates.penalty)
+FIRST: tuple[Rule, ...] = (
+    before.unnormalised,
+    before.loud_start,
+    before.duplicates,
+    rates.penalty,
+    signals.activation_at_end,
+)
 LATER: tuple[Rule, ...] = (
     signals.dead_units,
     signals.saturated_units,
@@ -46,12 +54,16 @@ LATER: tuple[Rule, ...] = (
     signals.same_for_all,
     rates.rate_too_high,
     rates.nothing_moves,
+    rates.layer_stands_still,
+    rates.clipping,
     outcome.one_class_said,
 )
 AFTER: tuple[Rule, ...] = (
     rates.rate_too_low,
     rates.few_steps,
     outcome.shuffled,
+    splits.val_unlike_train,
+    splits.noisy_labels,
     outcome.overfitting,
     outcome.underfitting,
     outcome.norm_gap,
@@ -121,6 +133,7 @@ class Doctor(Observer):
         self._before_update = None
         moved = norms([new.detach() - one for new, one in zip(_learning(run), old, strict=True)])
         shares = sorted(m / w for m, w in zip(moved, norms(old), strict=True) if w > 0)
+        look.still = tuple(layer.name for layer, m in zip(look.layers, moved, strict=True) if not m and layer.gradient)
         look.update = shares[len(shares) // 2] if shares else math.nan
         look.learning_rate = run.learning_rate
         if len(evidence.looks) == 1:
