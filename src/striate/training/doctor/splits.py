@@ -1,0 +1,143 @@
+"""Train against val: pictures or labels of the one are not those of the other, or labels are wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from striate.core.finding import Finding
+from striate.data.imageset import Split
+from striate.prediction.predictor import compute_logits
+from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.labels import distances, sample, shrunk
+
+PICTURES = 500  # of each
+FEWEST = 50
+WORSE = 0.25  # skill, by which val must be worse for its pictures to be asked
+TOGETHER = 0.75  # of pictures whose neighbour is from the same split: half are by chance
+DEVIATIONS = 4.0
+BETTER = 0.1  # accuracy, by which val must be better for the labels of train to be asked
+UNFORESEEN = 0.6  # area under the ROC curve of sureness: ½ where errors have nothing to do with it
+ERRORS = 0.15  # of the answers, from which it can be measured
+
+
+def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``val-unlike-train`` and ``val-labels-differ``: what is measured on val is not what was learned.
+
+    Asked only where val is far worse than train. Of as many pictures of each, half have their nearest neighbour in their
+    own split where both are of one distribution (Schilling, JASA 1986). The label of a neighbour in train is as often
+    right for a picture of val as for one of train where labels mean the same.
+    """
+    run, skill = evidence.run, evidence.val_skill
+    if not evidence.ended or run.val is None or skill is None or evidence.train_skill - skill < WORSE:
+        return
+    count = min(len(run.learned), len(run.val), PICTURES)
+    if count < FEWEST:
+        return
+    train, val = sample(run.learned, count), sample(run.val, count)
+    together = same_split(train.images, val.images)
+    if together > TOGETHER:
+        message = (
+            f"Pictures of val are unlike those of train: {together:.0%} of them have the one most like them in their own "
+            f"split, and 50% would by chance; skill is {evidence.train_skill:.2f} on train and {skill:.2f} on val."
+        )
+        fix = (
+            "Look at how both are read (colours, inversion, brightness, cropping), and draw val from the same pictures."
+        )
+        yield Finding("val-unlike-train", "warning", "val", message, {"together": together, "val_skill": skill}, fix)
+        return
+    if not evidence.single:
+        return
+    own, across = labels_agree(sample(run.learned, 4 * PICTURES), val)
+    chance = float(evidence.shares.square().sum())
+    deviation = math.sqrt(own * (1 - own) / count + 1e-6)
+    if own - chance > DEVIATIONS * deviation and across - chance < (own - chance) / 2 - DEVIATIONS * deviation / 2:
+        message = (
+            f"Labels of val are not those of train: the picture of train that is most like one of val has its label in "
+            f"{across:.0%} of cases, and that of one of train in {own:.0%}."
+        )
+        fix = "Look at how both are read: are classes numbered alike, and labels in the order of the pictures?"
+        yield Finding("val-labels-differ", "warning", "val", message, {"across": across, "own": own}, fix)
+
+
+def same_split(train: Tensor, val: Tensor) -> float:
+    """Return how often a picture's nearest neighbour is from its own split: of train or val, where it is more.
+
+    Args:
+        train: (N, C, H, W) uint8.
+        val: as many.
+    """
+    apart = distances(shrunk(torch.cat([train, val])))
+    apart[apart == 0] = math.inf  # itself, and copies of it
+    in_val = apart.argmin(1) >= len(train)
+    return max(float((~in_val[: len(train)]).double().mean()), float(in_val[len(train) :].double().mean()))
+
+
+def labels_agree(train: Split, val: Split) -> tuple[float, float]:
+    """Return how often a picture of train has the label of its nearest neighbour in train, and one of val."""
+    flat, labels = shrunk(train.images), train.labels
+    apart = distances(flat)
+    apart[apart == 0] = math.inf
+    own = float((labels[apart.argmin(1)] == labels).double().mean())
+    nearest = distances(shrunk(val.images), flat).argmin(1)
+    return own, float((labels[nearest] == val.labels).double().mean())
+
+
+def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``labels-noisy``: many labels are wrong, and which ones the pictures do not say.
+
+    Either the pictures that were learned from are answered worse than those of val, which no network does to labels that
+    are as right in both; or the answers on val are wrong as often where the network is sure as where it is not, which
+    is so of labels that were changed by chance and not of pictures that are hard (Northcutt et al., Confident Learning,
+    JAIR 2021, tell the two apart by how sure a network is).
+    """
+    run, skill = evidence.run, evidence.val_skill
+    if not evidence.ended or not evidence.single or run.val is None or skill is None or skill < 2 * BETTER:
+        return
+    train_accuracy, val_accuracy = run.history[-1]["accuracy"], max(one["val_accuracy"] for one in run.history)
+    if val_accuracy - train_accuracy > BETTER:
+        known, _ = _answers(evidence, sample(run.learned, PICTURES))
+        accuracy = float(known.double().mean())
+        deviation = math.sqrt(accuracy * (1 - accuracy) / len(known) + 1e-6)
+        if val_accuracy - accuracy > max(BETTER, DEVIATIONS * deviation):
+            message = (
+                f"Labels of train are wrong: {accuracy:.0%} of its pictures are answered as they are labelled, and "
+                f"{val_accuracy:.0%} of val, which was not learned from: about {1 - accuracy / val_accuracy:.0%} of them."
+            )
+            yield _noisy(message, {"train_accuracy": accuracy, "val_accuracy": val_accuracy})
+            return
+    if 1 - val_accuracy < ERRORS or len(run.val) < 4 * FEWEST:
+        return
+    right, sure = _answers(evidence, sample(run.val, PICTURES))
+    foreseen = area(right, sure)
+    if foreseen < UNFORESEEN:
+        message = (
+            f"Labels seem to be wrong by chance: {1 - val_accuracy:.0%} of the answers on val are not as labelled, as "
+            f"often where the network is sure as where it is not (area under the ROC curve {foreseen:.2f}; of hard "
+            "pictures it is above 0.65)."
+        )
+        yield _noisy(message, {"area": foreseen, "val_accuracy": val_accuracy})
+
+
+def _noisy(message: str, numbers: dict[str, float]) -> Finding:
+    fix = "Look at labels: `striate audit DATA` shows pictures with them; if they stay, --label-smoothing 0.1."
+    return Finding("labels-noisy", "warning", "labels", message, numbers, fix)
+
+
+def _answers(evidence: Evidence, split: Split) -> tuple[Tensor, Tensor]:
+    """Return which pictures are answered as they are labelled, and how sure: (N,) bool and (N,) 0–1."""
+    run = evidence.run
+    probabilities = compute_logits(run.network, split.images, run.spec.input).softmax(1)
+    sure, answers = probabilities.max(1)
+    return answers == split.labels, sure
+
+
+def area(right: Tensor, sure: Tensor) -> float:
+    """Return the area under the ROC curve: how often a right answer is surer than a wrong one. NaN without both."""
+    yes, no = sure[right], sure[~right]
+    if not len(yes) or not len(no):
+        return math.nan
+    return float((yes[:, None] > no).double().mean() + (yes[:, None] == no).double().mean() / 2)
