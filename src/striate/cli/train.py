@@ -34,7 +34,7 @@ from striate.networks.pretrained import default_pretrained
 from striate.reporting.report import write_report
 from striate.training import checkpoint
 from striate.training.batch_size import choose_batch_size
-from striate.training.budget import time_in_words
+from striate.training.budget import budget_seconds, time_in_words
 from striate.training.events import Observer
 from striate.training.fit import fit
 from striate.training.interruption import EXIT_STATUS
@@ -108,10 +108,13 @@ def train(
         no_audit: Train without a look at the pictures first, or in spite of what it found; `striate audit` says more.
         no_doctor: Do not look for what is wrong while it trains; `striate doctor RUN` then has nothing to say.
     """
-    if budget is not None and "epochs" in recipe.model_fields_set:
-        raise RecipeError("--budget chooses the epochs: leave out --epochs, or --budget.")
-    if auto_batch_size and "batch_size" in recipe.model_fields_set:
-        raise RecipeError("--auto-batch-size chooses the batches: leave out --batch-size, or --auto-batch-size.")
+    _check_contradictions(
+        recipe,
+        looks={"preview": preview_file, "lr-range": lr_range},
+        output=output,
+        budget=budget,
+        auto_batch_size=auto_batch_size,
+    )
     audited = None
     if resume is not None:
         _check_left_out(
@@ -228,6 +231,26 @@ class SayFirst(Observer):
         say(_plan(self._images, self._model, run), json_wanted=self._json_wanted)
 
 
+def _check_contradictions(
+    recipe: Recipe,
+    *,
+    looks: dict[str, Path | None],
+    output: Path | None,
+    budget: str | None,
+    auto_batch_size: bool,
+) -> None:
+    """Refuse flags of which one leaves nothing to another; ``looks`` are those in the place of training."""
+    if budget is not None and "epochs" in recipe.model_fields_set:
+        raise RecipeError("--budget chooses the epochs: leave out --epochs, or --budget.")
+    if auto_batch_size and "batch_size" in recipe.model_fields_set:
+        raise RecipeError("--auto-batch-size chooses the batches: leave out --batch-size, or --auto-batch-size.")
+    budget_seconds(budget)
+    for look in (name for name, path in looks.items() if path is not None):
+        others = {"budget": budget, "output": output, **{name: path for name, path in looks.items() if name != look}}
+        for other in (name for name, value in others.items() if value is not None):
+            raise RecipeError(f"--{look} does not train, so --{other} must be left out with it.")
+
+
 def _check_left_out(recipe: Recipe, **flags: object) -> None:
     """Refuse what a resumed run has already."""
     given = [*sorted(recipe.model_fields_set), *(name for name, value in flags.items() if value is not None)]
@@ -292,7 +315,8 @@ def _with_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe, json:
 def _write_range(path: Path, network: nn.Module, images: ImageSet, recipe: Recipe, json: bool) -> int:
     """Write how the loss goes with the learning rate, and say which rates it suggests."""
     found = learning_rate_range(network, images, recipe)
-    found.draw().write(path)
+    if processes.first():
+        found.draw().write(path)
     say(f"range     {path}", json_wanted=json)
     say(
         f"try       --lr {found.steepest:.2g} (steepest) to {found.tenth:.2g} (a tenth of the minimum's)",

@@ -160,6 +160,25 @@ def seed_draws(seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let PyTorch compute with so many threads for a while; None for as many as it does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def keeping_draws() -> contextlib.AbstractContextManager[object]:
+    """Return a context after which PyTorch's global generators, of the CPU and of the device in use, are as before.
+
+    Without names ``torch.random.fork_rng`` asks every GPU of the machine, takes memory on each of them, and warns.
+    """
+    return torch.random.fork_rng([device()] if device().type == "cuda" else [])
+
+
 def available_memory() -> int:
     """Return the bytes that a network can take: of the accelerator where there is one, else of the system."""
     return int(torch.cuda.mem_get_info()[0]) if device().type == "cuda" else available_system_memory()
@@ -310,7 +329,7 @@ def _computes_in_bf16() -> bool:
 
 
 def _seconds_of(execution: Execution, network: nn.Module, train_once: Callable[[nn.Module, Execution], None]) -> float:
-    with torch.random.fork_rng():
+    with keeping_draws():
         trial = execution.place(copy.deepcopy(network)).train()
         train_once(trial, execution)  # the first pass also plans and allocates
         return min(_seconds(train_once, trial, execution) for _ in range(2))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from striate.core import machine
 from striate.core.errors import NetworkError
 from striate.core.spec import Spec
 
@@ -70,7 +71,7 @@ def check(network: nn.Module, spec: Spec) -> None:
     parameter = next(network.parameters(), torch.empty(0))
     images = torch.zeros(2, *spec.input.shape, device=parameter.device)
     try:
-        with evaluating(network), torch.no_grad(), torch.random.fork_rng():
+        with evaluating(network), torch.no_grad(), machine.keeping_draws():
             logits = network(images)
     except RuntimeError as error:
         raise NetworkError(why_not(network, spec, error)) from error

@@ -14,7 +14,7 @@ from striate.training.estimate import estimate
 from striate.training.memory import Need
 from striate.training.recipe import Recipe
 from striate.training.rehearsal import rehearse
-from striate.training.trial import trial_run
+from striate.training.trial import on_its_machine, trial_run
 
 SMALLEST = 16
 LEAST_GAIN = 1.05  # in pictures a second, for which a batch is doubled
@@ -57,7 +57,8 @@ def choose_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe) -> B
     Args:
         network: left as it was; copies are measured. Consumes no randomness.
     """
-    measured = processes.from_first(lambda: list(_measure(network, images, recipe).items()))
+    with on_its_machine(recipe):
+        measured = processes.from_first(lambda: list(_measure(network, images, recipe).items()))
     rates = dict(measured)
     chosen, best = next(iter(rates.items()))
     for size, rate in rates.items():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,12 +88,12 @@ def fit(
         TrainingError: the loss is no longer finite.
         FileError: the folder cannot be written, or holds no checkpoint to resume.
     """
-    if resume and (recipe or folder or changes or budget):
+    if resume and (recipe or folder or changes or budget is not None):
         raise RecipeError("A resumed run keeps its own recipe and folder: leave them out with resume.")
     held = checkpoint.read(Path(resume)) if resume else None
     if held is not None:
         recipe = held.recipe
-    if budget and "epochs" in changes:
+    if budget is not None and "epochs" in changes:
         raise RecipeError("A budget chooses the epochs: leave out epochs, or the budget.")
     recipe = (recipe or Recipe()).changed(**changes)
     if folder:
@@ -113,7 +112,7 @@ def fit(
     meet(run)
     watchers = [*observers, *default_observers(progress, doctor)] if processes.first() else []
     explained = memory_explained(need, run.own_batch_size)
-    with _threads(recipe.threads), interruptible(run), explained, torch.random.fork_rng():
+    with machine.threads(recipe.threads), interruptible(run), explained, machine.keeping_draws():
         execution = _resolve(run)
         timing = look_ahead(run, val, execution, resuming=held is not None)
         run.folder = Path(resume) if resume else _new_folder(run, folder)
@@ -285,13 +284,3 @@ def _write_recipe(run: Run) -> None:
 def _tell(observers: list[Observer], event: str, run: Run) -> None:
     for observer in observers:
         getattr(observer, event)(run)
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from striate.core import processes
 from striate.core.errors import TrainingError
 from striate.data.imageset import ImageSet
 from striate.drawing.curves import Curve, Plane, draw_curves
@@ -17,7 +18,7 @@ from striate.training.feed import batches_left
 from striate.training.forward import forward
 from striate.training.optim import Updater
 from striate.training.recipe import Recipe
-from striate.training.trial import trial_run
+from striate.training.trial import on_its_machine, trial_run
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 140  # twenty steps for each power of ten
 EXPLODED = 4.0  # times the least loss so far
@@ -93,7 +94,8 @@ def learning_rate_range(network: nn.Module, images: ImageSet, recipe: Recipe) ->
     """Train a copy of a network while the learning rate rises, a step at each rate, until the loss explodes.
 
     Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3; the rate rises by a factor, so
-    that each power of ten has as many steps. The optimiser, batches and augmentation are the recipe's.
+    that each power of ten has as many steps. The optimiser, batches and augmentation are the recipe's. Of several
+    processes the first does it, with whole batches.
 
     Args:
         network: left as it was.
@@ -102,24 +104,32 @@ def learning_rate_range(network: nn.Module, images: ImageSet, recipe: Recipe) ->
         The losses, and the rates that they suggest. Consumes no randomness.
 
     Raises:
+        RecipeError: the recipe's device is not there.
         TrainingError: the loss never falls.
     """
-    rates, losses = [], []
-    with torch.random.fork_rng():
-        run, execution = trial_run(network, images, recipe, STEPS)
-        updater = Updater(run.network, run.recipe)
-        updater.begin(run.recipe.plan[-1])
-        for epoch in range(run.epochs):
-            for seen in batches_left(run, epoch, 0, execution):
-                loss = forward(run, seen, execution)
-                rates.append(LOWEST * (HIGHEST / LOWEST) ** (run.step / (STEPS - 1)))
-                losses.append(loss.item())
-                if not losses[-1] <= EXPLODED * min(losses):
-                    return _found(rates, losses)
-                loss.backward()  # type: ignore[no-untyped-call]
-                updater.step(0, rates[-1])
-                run.step += 1
+    with on_its_machine(recipe):
+        rates, losses = processes.from_first(lambda: _rise(network, images, recipe))
     return _found(rates, losses)
+
+
+def _rise(network: nn.Module, images: ImageSet, recipe: Recipe) -> tuple[list[float], list[float]]:
+    """Return the rates and the losses of the steps."""
+    rates: list[float] = []
+    losses: list[float] = []
+    run, execution = trial_run(network, images, recipe, STEPS)
+    updater = Updater(run.network, run.recipe)
+    updater.begin(run.recipe.plan[-1])
+    for epoch in range(run.epochs):
+        for seen in batches_left(run, epoch, 0, execution):
+            loss = forward(run, seen, execution)
+            rates.append(LOWEST * (HIGHEST / LOWEST) ** (run.step / (STEPS - 1)))
+            losses.append(loss.item())
+            if not losses[-1] <= EXPLODED * min(losses):
+                return rates, losses
+            loss.backward()  # type: ignore[no-untyped-call]
+            updater.step(0, rates[-1])
+            run.step += 1
+    return rates, losses
 
 
 def _found(rates: list[float], losses: list[float]) -> RangeTest:

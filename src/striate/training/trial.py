@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 
 from torch import nn
 
+from striate.core import machine
 from striate.core.machine import Execution
 from striate.data.batches import batch_count
 from striate.data.imageset import ImageSet
 from striate.training.prepare import prepare
 from striate.training.recipe import Recipe
 from striate.training.run import Run
+
+
+@contextlib.contextmanager
+def on_its_machine(recipe: Recipe) -> Iterator[None]:
+    """Compute on the device and with the threads that a run with this recipe will; draws leave no trace.
+
+    Raises:
+        RecipeError: the device is not there.
+    """
+    machine.use_device(recipe.device)
+    if recipe.keep_buffers:
+        machine.keep_buffers()
+    with machine.threads(recipe.threads), machine.keeping_draws():
+        yield
 
 
 def trial_run(network: nn.Module, images: ImageSet, recipe: Recipe, steps: int) -> tuple[Run, Execution]:

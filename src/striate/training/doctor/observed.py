@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -52,7 +51,7 @@ def answer(twin: nn.Module, pictures: Tensor, run: Run, told: Told | None = None
         told: of every operation, if anybody wants to know.
     """
     execution = Execution(run.recipe.precision or "fp32", run.recipe.memory_format or "contiguous")
-    with torch.random.fork_rng(), execution.autocast():
+    with machine.keeping_draws(), execution.autocast():
         machine.seed_draws(keyed_seed(run.recipe.seed, run.step))
         if told is None:
             return twin(pictures)  # type: ignore[no-any-return]
