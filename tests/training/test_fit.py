@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import striate as st
 from striate.networks import contract
-from striate.training.recipe import read_recipe
+from striate.training.recipe import Phase, read_recipe
 from tests.conftest import make_image_set
 
 MODEL = "conv 8@3x3 pad 1 bn relu dropout 0.2 | maxpool 2 | fc 3"
@@ -167,6 +167,18 @@ def test_fit_never_reads_test(image_set: st.ImageSet, tmp_path: Path) -> None:
     assert train(guarded, tmp_path / "run", epochs=2).finished
 
 
+def test_gradients_that_a_network_has_already_are_not_learned_from(image_set: st.ImageSet, tmp_path: Path) -> None:
+    recipe = RECIPE.changed(epochs=2, phases=(Phase(epochs=1, frozen=("2",)), Phase(epochs=1)))
+    networks = [nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 3)) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    for parameter in networks[1].parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for number, network in enumerate(networks):
+        train(image_set, tmp_path / str(number), network=network, recipe=recipe)
+    for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 class TurnsNan(nn.Module):
     """Returns NaN from its sixth training step on."""
 
@@ -191,7 +203,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_that_step(image_set: st.Imag
     epoch, batch = 9 // steps + 1, 9 % steps + 1
     assert str(error.value) == (
         f"The loss became nan at step 10 (epoch {epoch}, batch {batch}), so training stopped there; the last good "
-        f"state is in {tmp_path / 'run' / 'checkpoint' / 'step-0.safetensors'}. Try a lower learning rate (--lr 0.002)."
+        f"state is in {tmp_path / 'run' / 'checkpoint' / 'step-0.safetensors'}. The first value that is not finite "
+        f"is in the network (its mul), for 8 of the 8 pictures (step 10, batch {batch} of epoch {epoch}): the numbers "
+        "grew out of range. Try a lower learning rate (--lr 0.002)."
     )
     assert error.value.exit_status == 1
     network.calls = -1000

@@ -3,11 +3,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from striate.networks import saved
 from striate.networks.contract import Outputs
 from striate.training import data_parallel, fit
 from striate.training.recipe import Phase, read_recipe
+from striate.training.run import Seen
 
 PLAIN = "conv 6@3x3 pad 1 | relu | maxpool 2 | fc 10"
 NORMS = "conv 6@3x3 pad 1 bn | relu | maxpool 2 | conv 8@3x3 bn | relu | fc 10"
@@ -208,6 +211,13 @@ def test_what_goes_wrong_in_one_process_ends_all_with_one_sentence(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_a_picture_that_is_not_finite_is_named_by_the_process_that_has_it(tmp_path: Path) -> None:
+    ended = torchrun(str(HERE), "poison", "1", "5", *FLAGS, "--output", "run", world=2, cwd=tmp_path)
+    assert ended.returncode != 0
+    assert "The pictures are not finite as the network gets them, for picture train[" in ended.stderr
+
+
+@pytest.mark.slow
 def test_a_request_to_stop_one_process_stops_all_after_the_same_step(tmp_path: Path) -> None:
     words = [*FLAGS, "--output", "run"]
     ended = torchrun(str(HERE), "interrupt", "1", "5", *words, world=2, cwd=tmp_path)
@@ -250,8 +260,8 @@ def test_a_process_asks_and_all_decide(image_set: st.ImageSet, four: None, tmp_p
 
 
 def sabotaged(what: str, rank: int, step: int) -> None:
-    """Let one process be killed, raise an error or be interrupted before a step, the first time that it comes there."""
-    reduce_step = fit.reduce_step
+    """Let one process be killed, interrupted, raise an error or get NaN in a step, the first time it comes there."""
+    reduce_step, batches_left = fit.reduce_step, fit.batches_left
 
     def sabotage(run: st.Run, loss: float, correct: float) -> tuple[float, float]:
         again = os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
@@ -261,7 +271,15 @@ def sabotaged(what: str, rank: int, step: int) -> None:
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}[what])
         return reduce_step(run, loss, correct)
 
-    if what != "none":
+    def poison(run: st.Run, *rest: Any) -> Iterator[Seen]:
+        for seen in batches_left(run, *rest):
+            if run.step == step and processes.rank() == rank:
+                seen.pictures[0] = math.nan
+            yield seen
+
+    if what == "poison":
+        fit.batches_left = poison
+    elif what != "none":
         fit.reduce_step = sabotage
 
 

@@ -12,10 +12,15 @@ from striate.training.losses import compute_loss, main_logits
 from striate.training.run import Run, Seen
 
 
+def seed_step(run: Run) -> None:
+    """Seed what the network draws in the step that is under way, dropout and the like; in every process otherwise."""
+    own = () if processes.first() else (processes.rank(),)
+    machine.seed_draws(keyed_seed(run.recipe.seed, run.step, *own))
+
+
 def forward(run: Run, seen: Seen, execution: Execution) -> Tensor:
     """Return the loss of a batch, of several processes this one's part of it, and note what the network answered."""
-    own = () if processes.first() else (processes.rank(),)
-    machine.seed_draws(keyed_seed(run.recipe.seed, run.step, *own))  # dropout and the like
+    seed_step(run)
     outputs = execution.forward(run.network, seen.pictures)
     run.seen, seen.logits = seen, main_logits(outputs).detach()
     several = run.spec.task.labels == "multi"

@@ -140,8 +140,8 @@ class ProgressBar(Observer):
         if self._task is None or now - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = now
-        rate = (run.step - self._first_step) * run.recipe.batch_size / (now - self._began)
-        words = f"epoch {run.epoch + 1}/{run.epochs}  loss {run.loss:.3f}"
+        rate = (run.step - self._first_step) * run.batch_size / (now - self._began)
+        words = f"epoch {(run.step - 1) // run.steps_per_epoch + 1}/{run.epochs}  loss {run.loss:.3f}"
         done, total = run.step, run.total_steps  # which a budget may have changed
         self._bar.update(self._task, completed=done, total=total, description=words, rate=rate, refresh=True)
 

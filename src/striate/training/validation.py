@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
+import torch
 from torch import Tensor, nn
 
 from striate.core import processes
 from striate.core.errors import TrainingError
+from striate.core.finding import Finding
 from striate.core.machine import Execution
 from striate.data.balance import class_counts
 from striate.data.imageset import Split
@@ -95,10 +98,19 @@ def finite(loss: float, which: str, run: Run) -> float:
         return loss
     on_val = which == "loss on val"
     step = run.step if on_val else run.step + 1
-    why = explain_loss(run, in_evaluation=on_val)
+    why = _explained(run, in_evaluation=on_val)
     run.findings.append(why)
     raise TrainingError(
         f"The {which} became {loss} at step {step} (epoch {(step - 1) // run.steps_per_epoch + 1}, batch "
         f"{(step - 1) % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
         f"{run.checkpoint}. {why.message} {why.fix}"
     )
+
+
+def _explained(run: Run, *, in_evaluation: bool) -> Finding:
+    """Return why a loss is not finite; of several processes, what the first says whose own logits are not."""
+    logits = run.seen.logits if run.seen is not None and not in_evaluation else None
+    own = logits is not None and not logits.isfinite().all()
+    source = int(processes.side_by_side(torch.tensor(float(own))).argmax())
+    said = processes.from_first(lambda: asdict(explain_loss(run, in_evaluation=in_evaluation)), source)
+    return Finding(**said)

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from striate.core import machine
 from striate.core.machine import Execution
-from striate.data.keyed import keyed_seed
 from striate.networks.contract import Outputs
+from striate.training.forward import seed_step
 from striate.training.run import Run
 
 # Told after every operation: its name, the path of the module that it happened in, its output.
@@ -52,7 +52,7 @@ def answer(twin: nn.Module, pictures: Tensor, run: Run, told: Told | None = None
     """
     execution = Execution(run.recipe.precision or "fp32", run.recipe.memory_format or "contiguous")
     with machine.keeping_draws(), execution.autocast():
-        machine.seed_draws(keyed_seed(run.recipe.seed, run.step))
+        seed_step(run)
         if told is None:
             return twin(pictures)  # type: ignore[no-any-return]
         with _paths(twin) as inside, _Operations(told, inside):

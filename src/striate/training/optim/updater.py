@@ -50,9 +50,11 @@ class Updater:
         }
 
     def begin(self, phase: Phase) -> None:
-        """Put the network into training mode and let learn what the phase does not freeze."""
+        """Put the network into training mode, without gradients, and let learn what the phase does not freeze."""
         self._network.train()
         self.end()
+        for parameter in self._names:  # such as those of a run that broke off
+            parameter.grad = None
         stages = stages_of(self._network)
         for name in phase.frozen:
             stages[name].eval().requires_grad_(False)  # its norms keep their statistics too
