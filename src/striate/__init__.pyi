@@ -43,6 +43,7 @@ from .prediction.predictor import load_classifier as load_classifier
 from .reporting.report import report as report
 from .training.events import Observer as Observer
 from .training.fit import fit as fit
+from .training.range_test import learning_rate_range as learning_rate_range
 from .training.recipe import Phase as Phase
 from .training.recipe import Recipe as Recipe
 from .training.run import Run as Run
