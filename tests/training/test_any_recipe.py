@@ -110,6 +110,13 @@ def test_a_recipe_runs_or_is_refused_before_anything_is_written(name: str, chang
 
 
 @pytest.mark.parametrize("name", sorted(SETS))
+def test_batches_of_one_picture_run(name: str, tmp_path: Path) -> None:
+    images = SETS[name]
+    network = st.build(MODEL, images.spec)
+    assert st.fit(network, images, epochs=0.25, batch_size=1, folder=tmp_path / "run", progress=False).finished
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
 def test_the_plainest_recipe_runs_on_every_kind_of_pictures(name: str, tmp_path: Path) -> None:
     images = SETS[name]
     run = st.fit(st.build(MODEL, images.spec), images, epochs=1, folder=tmp_path / "run", progress=False)

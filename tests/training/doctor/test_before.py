@@ -19,6 +19,8 @@ RULES = (
     before.small_norm_batch,
     before.norm_momentum,
     before.momentum,
+    before.dropout,
+    before.smoothing,
     before.unnormalised,
     before.loud_start,
     before.duplicates,
@@ -118,3 +120,57 @@ def test_duplicates_are_counted_as_by_hand() -> None:
     with torch.no_grad():
         network[0].weight.copy_(weight)  # type: ignore[operator]
     assert found(before.duplicates, make_evidence(make_run(network))) == [("duplicate-filters", "warning")]
+
+
+def test_a_class_or_a_channel_without_contrast() -> None:
+    train = make_image_set(pictures=240).train
+    black = train.images.clone()
+    black[train.labels == 1] = 0
+    black[train.labels == 0] = train.images[train.labels == 0]
+    share = float((train.labels == 1).double().mean())
+    run = make_run(images=changed(images=black))
+    assert share > before.MOST_BLANK  # so a part of it
+    keep = ((train.labels != 1) | (torch.arange(len(train)) % 4 == 0)).nonzero().flatten()
+    few = st.ImageSet(run.learned[keep], train, train, name="few")  # type: ignore[index, arg-type]
+    (finding,) = before.blank_pictures(make_evidence(make_run(images=few)))
+    assert (finding.code, finding.where) == ("constant-pictures", train.spec.task.class_names[1])
+    coloured = make_image_set(pictures=60, channels=3)
+    pixels = coloured.train.images.clone()
+    pixels[:, 1] = 9
+    still = st.Split(pixels, coloured.train.labels, coloured.spec, coloured.train.origins)
+    evidence = make_evidence(make_run(images=st.ImageSet(still, coloured.val, coloured.test, name="x")))
+    (finding,) = before.blank_pictures(evidence)
+    assert (finding.code, finding.where) == ("constant-channel", "channel 1")
+
+
+def test_dropout_smoothing_and_a_momentum_that_keeps_nothing() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.95), nn.Linear(64, 3))
+    assert found(before.dropout, make_evidence(make_run(network))) == [("dropout-too-high", "warning")]
+    network[1].p = 0.75  # type: ignore[assignment]
+    assert found(before.dropout, make_evidence(make_run(network))) == []
+    assert found(before.smoothing, make_evidence(make_run(label_smoothing=0.95))) == [
+        ("label-smoothing-too-high", "warning")
+    ]
+    assert found(before.smoothing, make_evidence(make_run(label_smoothing=0.4))) == []
+    norm = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, momentum=0.99), nn.Flatten(), nn.Linear(144, 3))
+    assert found(before.norm_momentum, make_evidence(make_run(norm))) == [("batch-norm-momentum", "warning")]
+    norm[1].momentum = 0.3  # type: ignore[assignment]
+    assert found(before.norm_momentum, make_evidence(make_run(norm))) == []
+
+
+def test_small_norm_batches_are_those_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    assert found(before.small_norm_batch, make_evidence(make_run(network, batch_size=8))) == []
+    monkeypatch.setattr("striate.core.processes.world", lambda: 4)
+    assert found(before.small_norm_batch, make_evidence(make_run(network, batch_size=8))) == [
+        ("batch-norm-small-batch", "warning")
+    ]
+    assert found(before.small_norm_batch, make_evidence(make_run(network, batch_size=8, sync_norm=True))) == []
+
+
+def test_one_linear_pair_of_many_layers_wastes_weights_and_no_more() -> None:
+    images = make_image_set()
+    text = "conv 4@3x3 | conv 4@3x3 relu | 4x(conv 4@3x3 pad 1 relu) | gap | fc 3"
+    run = make_run(st.build(text, images.spec), images)
+    evidence = make_evidence(run, structure=before.advice(run))
+    assert found(before.structure, evidence) == [("no-non-linearity", "note")]

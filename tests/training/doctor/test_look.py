@@ -96,3 +96,17 @@ def test_the_gap_between_training_and_evaluation_is_of_the_same_pictures() -> No
     assert 0.5 * (evaluated - trained) < look.gap < (evaluated - trained) + 1
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert math.isnan(look.update)
+
+
+@pytest.mark.parametrize(("last", "name"), [
+    (nn.Identity(), "linear"),
+    (nn.Sigmoid(), "sigmoid"),
+    (nn.ReLU(inplace=True), "relu"),
+    (nn.Softmax(dim=1), "softmax"),
+    (nn.Sequential(nn.Tanh(), nn.Flatten()), "tanh"),
+])  # fmt: skip
+def test_what_made_the_logits(last: nn.Module, name: str, image_set: st.ImageSet) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3), last)
+    run = run_of(network, image_set, torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
+    assert take_look(run).last == name

@@ -70,3 +70,23 @@ def test_few_steps() -> None:
     assert found(rates.few_steps, evidence) == [("batch-too-large", "warning")]
     run.history[-1]["loss"] = 0.3
     assert found(rates.few_steps, evidence) == []
+
+
+def test_a_layer_stands_still() -> None:
+    still, moving = make_look(still=("layer1",)), make_look(10)
+    assert found(rates.layer_stands_still, make_evidence(None, still, moving)) == []
+    two = make_evidence(None, still, make_look(10, still=("layer1", "layer2")))
+    assert found(rates.layer_stands_still, two) == [("layer-stands-still", "warning")]
+    tiny = make_evidence(None, still, make_look(10, still=("layer1",), update=1e-8))
+    assert found(rates.layer_stands_still, tiny) == []  # all of them may be too small to count
+
+
+@pytest.mark.parametrize(("optimizer", "clip", "codes"), [
+    ("sgd", 1e-3, [("clipping-too-low", "warning")]),
+    ("sgd", 1.0, []),
+    ("sgd", None, []),
+    ("adamw", 1e-3, []),
+])  # fmt: skip
+def test_clipping(optimizer: str, clip: float | None, codes: list[tuple[str, str]]) -> None:
+    run = make_run(optimizer=optimizer, clip_gradient_norm=clip)
+    assert found(rates.clipping, make_evidence(run, make_look(), make_look(10))) == codes

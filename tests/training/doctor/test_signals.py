@@ -6,7 +6,7 @@ import torch
 from striate.training.doctor import signals
 from striate.training.doctor.evidence import Evidence
 from striate.training.doctor.look import Units
-from tests.training.doctor.conftest import found, make_evidence, make_look
+from tests.training.doctor.conftest import found, make_evidence, make_look, make_run
 
 RULES = (
     signals.dead_units,
@@ -59,3 +59,23 @@ def test_answers_alike() -> None:
     evidence = make_evidence(None, make_look(logits=same), make_look(10, logits=same))
     evidence.run.step = 11
     assert found(signals.same_for_all, evidence) == [("answers-alike", "warning")]
+
+
+@pytest.mark.parametrize(("last", "codes"), [
+    ("linear", []),
+    ("adaptive_avg_pool2d", []),
+    ("", []),
+    ("sigmoid", [("activation-before-loss", "warning")]),
+    ("relu", [("activation-before-loss", "warning")]),
+    ("softmax", [("softmax-before-loss", "warning")]),
+])  # fmt: skip
+def test_logits_come_out_of_a_layer(last: str, codes: list[tuple[str, str]]) -> None:
+    evidence = make_evidence(make_run(loss="cross_entropy"), make_look(last=last))
+    assert found(signals.activation_at_end, evidence) == codes
+
+
+def test_a_batch_of_one_has_no_deviation() -> None:
+    run = make_run()
+    run.step = 5
+    one = torch.zeros(1, 3)
+    assert found(signals.same_for_all, make_evidence(run, make_look(logits=one), make_look(4, logits=one))) == []

@@ -195,7 +195,7 @@ def smoothing(evidence: Evidence) -> Iterator[Finding]:
     smoothed, classes = evidence.run.recipe.label_smoothing, evidence.run.spec.task.classes
     if smoothed > SMOOTHED:
         message = (
-            f"A label smoothing of {smoothed:g} leaves a target of {1 - smoothed + smoothed / classes:.2g} to the right "
+            f"A label smoothing of {smoothed:g} leaves {1 - smoothed + smoothed / classes:.2g} to the right "
             f"class and gives {smoothed / classes:.2g} to each other one: hardly anything is left to learn."
         )
         numbers = {"label_smoothing": smoothed}

@@ -16,7 +16,7 @@ from striate.training.run import Run
 
 PICTURES = 64  # of the batch, that the copy is shown
 SATURATED = {"tanh": 0.97, "sigmoid": 0.985}  # outputs whose slope is 6 % of the steepest: 1 − 0.97², 4 · 0.985 · 0.015
-IN_PLACE = ("relu_", "sigmoid_", "tanh_", "hardtanh_")
+_IN_PLACE = ("relu", "relu6", "sigmoid", "tanh", "hardtanh", "elu", "silu")  # they may write over what they are given
 
 
 @final
@@ -161,7 +161,7 @@ class _Signals:
 
     def tell(self, operation: str, where: str, output: Tensor) -> None:
         kind = operation.rstrip("_")
-        if output.data_ptr() != self.memory or operation in IN_PLACE:  # a view of it is no operation of its own
+        if output.data_ptr() != self.memory or kind in _IN_PLACE:  # a view of it is no operation of its own
             self.last, self.memory = kind, output.data_ptr()
         if kind not in ("relu", "tanh", "sigmoid") or output.dim() < 2:
             return

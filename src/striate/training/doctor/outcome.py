@@ -29,11 +29,11 @@ def one_class_said(evidence: Evidence) -> Iterator[Finding]:
         return
     name = evidence.run.spec.task.class_names[int(said.argmax())]
     message = (
-        f"{share:.0%} of the answers in the last epoch are {name}, and {own:.0%} of the labels: the network does not "
-        "tell pictures apart."
+        f"{share:.0%} of the answers in epoch {len(evidence.run.history)} are {name}, and {own:.0%} of the labels: the "
+        "network does not tell pictures apart."
     )
     fix = "See what else was found; where that class is the most frequent one, --class-weights balanced."
-    yield Finding("one-class-only", "warning", name, message, {"answers": share, "labels": own}, fix)
+    yield Finding("one-class-only", "warning", f"class {name}", message, {"answers": share, "labels": own}, fix)
 
 
 def rare_ignored(evidence: Evidence) -> Iterator[Finding]:
@@ -60,7 +60,9 @@ def rare_ignored(evidence: Evidence) -> Iterator[Finding]:
         "costs little loss."
     )
     numbers = {"share": float(evidence.shares[k]), "answers": float(said[k] / said.sum()), "classes": float(len(rare))}
-    yield Finding("rare-classes-ignored", "warning", names[k], message, numbers, "Take --class-weights balanced.")
+    yield Finding(
+        "rare-classes-ignored", "warning", f"class {names[k]}", message, numbers, "Take --class-weights balanced."
+    )
 
 
 def shuffled(evidence: Evidence) -> Iterator[Finding]:
@@ -122,11 +124,16 @@ def underfitting(evidence: Evidence) -> Iterator[Finding]:
         return
     message = (
         f"The loss on train stays at {losses[-1]:.3g} (no answer: {evidence.chance:.3g}), val is as good, and the "
-        f"second half of the epochs gained {max(0.0, gained):.1%}: the network cannot learn more."
+        f"second half of the epochs gained {max(0.0, gained):.1%}: at this rate it learns no more."
     )
     numbers = {"loss": losses[-1], "chance": evidence.chance, "gained": gained}
     yield Finding(
-        "underfitting", "warning", "train", message, numbers, "Take a larger network, or less regularisation."
+        "underfitting",
+        "warning",
+        "train",
+        message,
+        numbers,
+        "Take a larger network, less regularisation, or train longer.",
     )
 
 

@@ -92,10 +92,10 @@ def layer_stands_still(evidence: Evidence) -> Iterator[Finding]:
 
 
 def clipping(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ``clipping-too-low``: every gradient is scaled down to a hundredth or less, and so is every step of SGD.
+    """Yield ``clipping-too-low``: all gradients are scaled down to a hundredth or less, and so is each step.
 
-    Clipping is meant for the rare gradient that is far longer than others (Pascanu et al., On the difficulty of training
-    recurrent neural networks, ICML 2013). The other optimisers divide by the size of gradients and do not care.
+    Clipping is meant for the rare gradient that is far longer than others (Pascanu et al., On the difficulty of
+    training recurrent neural networks, ICML 2013). All optimisers but SGD divide by the size of gradients.
     """
     most, looks = evidence.run.recipe.clip_gradient_norm, evidence.looks
     if most is None or evidence.run.recipe.optimizer != "sgd" or len(looks) < 2:

@@ -124,7 +124,7 @@ def activation_at_end(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("softmax-before-loss", "warning", "logits", message, {}, fix)
     elif last in BOUNDED:
         message = (
-            f"The network ends in {last}: its logits are {BOUNDED[last]} only, and the loss ({evidence.run.recipe.loss})"
+            f"The network ends in {last}: its logits are {BOUNDED[last]} only, and {evidence.run.recipe.loss}"
             f" expects {'what goes into ' * (own != 'logits of any size')}{own}."
         )
         fix = f"Let the network return what goes into the {last}."

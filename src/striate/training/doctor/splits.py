@@ -25,11 +25,11 @@ ERRORS = 0.15  # of the answers, from which it can be measured
 
 
 def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ``val-unlike-train`` and ``val-labels-differ``: what is measured on val is not what was learned.
+    """Yield ``val-unlike-train`` and ``val-labels-differ``: what is measured on val is not what is learned.
 
-    Asked only where val is far worse than train. Of as many pictures of each, half have their nearest neighbour in their
-    own split where both are of one distribution (Schilling, JASA 1986). The label of a neighbour in train is as often
-    right for a picture of val as for one of train where labels mean the same.
+    Asked only where val is far worse than train. Of as many pictures of each, half have their nearest neighbour in
+    their own split where both are of one distribution (Schilling, JASA 1986). The label of a neighbour in train is as
+    often right for a picture of val as for one of train where labels mean the same.
     """
     run, skill = evidence.run, evidence.val_skill
     if not evidence.ended or run.val is None or skill is None or evidence.train_skill - skill < WORSE:
@@ -41,8 +41,8 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
     together = same_split(train.images, val.images)
     if together > TOGETHER:
         message = (
-            f"Pictures of val are unlike those of train: {together:.0%} of them have the one most like them in their own "
-            f"split, and 50% would by chance; skill is {evidence.train_skill:.2f} on train and {skill:.2f} on val."
+            f"Pictures of val are unlike those of train: {together:.0%} of a split have the one most like them in it, "
+            f"and 50% would by chance; skill is {evidence.train_skill:.2f} on train and {skill:.2f} on val."
         )
         fix = (
             "Look at how both are read (colours, inversion, brightness, cropping), and draw val from the same pictures."
@@ -59,7 +59,7 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
             f"Labels of val are not those of train: the picture of train that is most like one of val has its label in "
             f"{across:.0%} of cases, and that of one of train in {own:.0%}."
         )
-        fix = "Look at how both are read: are classes numbered alike, and labels in the order of the pictures?"
+        fix = "Look at how both are read: classes must be numbered alike, and labels be in the order of the pictures."
         yield Finding("val-labels-differ", "warning", "val", message, {"across": across, "own": own}, fix)
 
 
@@ -89,10 +89,10 @@ def labels_agree(train: Split, val: Split) -> tuple[float, float]:
 def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``labels-noisy``: many labels are wrong, and which ones the pictures do not say.
 
-    Either the pictures that were learned from are answered worse than those of val, which no network does to labels that
-    are as right in both; or the answers on val are wrong as often where the network is sure as where it is not, which
-    is so of labels that were changed by chance and not of pictures that are hard (Northcutt et al., Confident Learning,
-    JAIR 2021, tell the two apart by how sure a network is).
+    Either the pictures that were learned from are answered worse than those of val, which no network does to labels
+    that are as right in both; or the answers on val are wrong as often where the network is sure as where it is not,
+    which is so of labels that were changed by chance and not of pictures that are hard (Northcutt et al., Confident
+    Learning, JAIR 2021, tell the two apart by how sure a network is).
     """
     run, skill = evidence.run, evidence.val_skill
     if not evidence.ended or not evidence.single or run.val is None or skill is None or skill < 2 * BETTER:
@@ -104,8 +104,8 @@ def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
         deviation = math.sqrt(accuracy * (1 - accuracy) / len(known) + 1e-6)
         if val_accuracy - accuracy > max(BETTER, DEVIATIONS * deviation):
             message = (
-                f"Labels of train are wrong: {accuracy:.0%} of its pictures are answered as they are labelled, and "
-                f"{val_accuracy:.0%} of val, which was not learned from: about {1 - accuracy / val_accuracy:.0%} of them."
+                f"About {1 - accuracy / val_accuracy:.0%} of the labels of train are wrong: {accuracy:.0%} of its "
+                f"pictures are answered as they are labelled, and {val_accuracy:.0%} of val, not learned from."
             )
             yield _noisy(message, {"train_accuracy": accuracy, "val_accuracy": val_accuracy})
             return
@@ -128,11 +128,10 @@ def _noisy(message: str, numbers: dict[str, float]) -> Finding:
 
 
 def _answers(evidence: Evidence, split: Split) -> tuple[Tensor, Tensor]:
-    """Return which pictures are answered as they are labelled, and how sure: (N,) bool and (N,) 0–1."""
+    """Return which pictures are answered as they are labelled, and by what margin over the next class: (N,) each."""
     run = evidence.run
-    probabilities = compute_logits(run.network, split.images, run.spec.input).softmax(1)
-    sure, answers = probabilities.max(1)
-    return answers == split.labels, sure
+    most = compute_logits(run.network, split.images, run.spec.input).topk(2, dim=1)
+    return most.indices[:, 0] == split.labels, most.values[:, 0] - most.values[:, 1]
 
 
 def area(right: Tensor, sure: Tensor) -> float:

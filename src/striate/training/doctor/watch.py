@@ -24,8 +24,8 @@ from striate.training.run import Run
 
 Rule = Callable[[Evidence], Iterator[Finding]]
 
-EARLY = (0, 10, 30)  # steps that are looked at besides every hundredth and the last
-EVERY = 100
+EARLY = (0, 10, 40, 160)  # steps that are looked at besides every so many and the last: most goes wrong early
+EVERY = 640
 COUNTED = 4  # of so many steps the answers of one are counted, but all of the last epoch, which is judged
 
 BEFORE: tuple[Rule, ...] = (
@@ -76,7 +76,7 @@ AFTER: tuple[Rule, ...] = (
 
 @final
 class Doctor(Observer):
-    """Looks at a few early steps, at every hundredth and at the last; a finding is said once, when it is first made.
+    """Looks at a few early steps, then ever more rarely, and at the last; a finding is said once, when first made.
 
     All it reads is copied: a run has the same weights, bit for bit, with it and without it.
 
