@@ -136,6 +136,11 @@ def load_classifier(path: str | Path, network: nn.Module | None = None) -> Class
     return Classifier(loaded.network, loaded.spec)
 
 
+def pictures_at_once(spec: InputSpec) -> int:
+    """Return how many pictures a network looks at together in evaluation."""
+    return max(1, min(PICTURES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(spec.shape)))
+
+
 @torch.inference_mode()
 def compute_logits(
     network: nn.Module,
@@ -157,7 +162,7 @@ def compute_logits(
         logits: (N, K) float32 on the CPU.
     """
     execution = execution or Execution()
-    at_once = max(1, min(PICTURES_AT_ONCE, _NUMBERS_AT_ONCE // math.prod(spec.shape)))
+    at_once = pictures_at_once(spec)
     starts = range(0, len(images), at_once)
     several = together and processes.world() > 1
     logits = {}

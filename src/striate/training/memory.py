@@ -1,10 +1,10 @@
-"""The memory that training takes, foretold from two pictures; and what is said where a batch does not fit."""
+"""The memory that training takes, foretold from a few pictures; and what is said where a batch does not fit."""
 
 from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -16,10 +16,11 @@ from torch.utils._pytree import tree_leaves
 from striate.core import machine
 from striate.core.errors import RecipeError, TrainingError
 
-# Measured on LeNet-5, ResNet-18 and 50, VGG-11, SpeedNet, GoogLeNet: within 25 % of what the process grew by; 46 % too
-# much for DenseNet-121. Activations: what a step keeps, what its backward pass adds, what the C library does not fill
-# again. Weights: themselves, gradients, the optimiser's, the best so far, the copy that measures.
-HELD, COPIES, BESIDES = 1.8, 4.3, 20e6
+# Measured by benchmarks/memory_estimate.py: none of it is a tensor. CODE: what is imported with the first network.
+# KERNELS: what oneDNN compiles. HEAP: what the process grows by, for each byte of tensors, which are counted exactly:
+# oneDNN lays some out anew, and what a backward pass gives back leaves gaps. From 1.2 for DenseNet to 2 for ResNet-20.
+CODE, KERNELS, HEAP = 75e6, 35e6, 1.4
+_STEADY = 0.95  # of a batch that just fits, which is what is advised: free memory is not the same twice
 _WORDS = ("can't allocate memory", "out of memory", "not enough memory")  # PyTorch's, of the CPU and of CUDA
 
 
@@ -28,55 +29,97 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors that are made while it is entered, each as long as something holds it.
 
     Views share the bytes of what they are views of; saved tensors count while autograd holds them, and what is done
-    in place takes nothing.
-
-    Args:
-        known: tensors that exist, which do not count.
+    in place takes nothing. What is computed on the way back counts too.
     """
 
-    def __init__(self, known: Iterable[Tensor]) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
-        self._held = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self.moments: list[int] = []  # after every operation
+        self._known: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: to be left out, PyTorch's compiler would have to be imported, which takes 72 MB."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        there = {one.untyped_storage()._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        output = func(*args, **kwargs)
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
-                self._note(tensor.untyped_storage())
+                self._note(tensor.untyped_storage(), there)
+        self.moments.append(self.now)
         return output
 
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self._held:
-            self._held[key] = storage.nbytes()
-            self.now += storage.nbytes()
-            weakref.finalize(storage, self._release, key)
+    def _note(self, storage: torch.UntypedStorage, there: set[int]) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known and key not in there:
+            self._known.add(key)
+            self.now += size
+            weakref.finalize(storage, self._release, key, size)
 
-    def _release(self, key: int) -> None:
-        self.now -= self._held.pop(key)
+    def _release(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+    def take_moments(self) -> list[int]:
+        """Return the bytes after every operation since the last time."""
+        taken, self.moments = self.moments, []
+        return taken
+
+
+@final
+@dataclass(frozen=True)
+class Moment:
+    """What the tensors of a step take after one of its operations.
+
+    Args:
+        fixed: bytes, whatever the batch.
+        picture: bytes for each picture of it.
+    """
+
+    fixed: float
+    picture: float
+
+
+def moments_between(few: list[int], many: list[int], pictures: int) -> list[Moment]:
+    """Return the moments of a step, given the bytes with that many pictures and with one more.
+
+    A network that does not do the same operations with both is taken to have one moment, that of its peak.
+    """
+    if len(few) != len(many):
+        few, many = [max(few)], [max(many)]
+    each = [max(0, more - less) for less, more in zip(few, many, strict=True)]
+    return [Moment(less - pictures * one, one) for less, one in zip(few, each, strict=True)]
 
 
 @final
 @dataclass(frozen=True)
 class Need:
-    """What training takes.
+    """What training takes of memory.
 
     Args:
         weights: bytes of parameters and statistics.
-        picture: bytes that a training step keeps of one picture until its backward pass.
+        moments: of a training step and of evaluation, with the weights and what the optimiser and the average keep.
     """
 
     weights: int
-    picture: float
+    moments: list[Moment]
 
     def bytes(self, batch_size: int) -> float:
         """Return what a run with such batches adds to the memory of the process, its pictures apart."""
-        return BESIDES + COPIES * self.weights + HELD * self.picture * batch_size
+        return (
+            CODE + KERNELS + HEAP * (self.weights + max(one.fixed + batch_size * one.picture for one in self.moments))
+        )
 
     def largest(self, free: float) -> int:
         """Return the largest batch that fits into some bytes, besides weights that are there; 0 where none does."""
-        return max(0, int((free - BESIDES - (COPIES - 1) * self.weights) / (HELD * self.picture)))
+        tensors = (free - KERNELS) / HEAP
+        if any(one.fixed > tensors for one in self.moments):
+            return 0
+        return min(int((tensors - one.fixed) / one.picture) for one in self.moments if one.picture)
 
     def check(self, batch_size: int) -> None:
         """Refuse batches that do not fit.
@@ -87,7 +130,9 @@ class Need:
         free = machine.available_memory()
         most = self.largest(free)
         if batch_size > most:
-            raise RecipeError(self.in_words(batch_size, most) + f" {machine.in_words(free)} are free.")
+            raise RecipeError(
+                self.in_words(batch_size, int(_STEADY * most) or most) + f" {machine.in_words(free)} are free."
+            )
 
     def in_words(self, batch_size: int, most: int) -> str:
         """Return what is said of a batch that does not fit, where only ``most`` do."""

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
+from typing import final
 
 import torch
 from torch import nn
 
-from striate.core import processes
+from striate.core import machine, processes
 from striate.core.errors import NetworkError, RecipeError
+from striate.core.machine import Execution
 from striate.data.augment.augment import training_batch
 from striate.data.augment.policy import check_policy
 from striate.data.batches import epoch_batches
 from striate.data.imageset import ImageSet, Split
 from striate.data.stream.stream import Stream
 from striate.networks import contract, saved
+from striate.prediction.predictor import compute_logits, pictures_at_once
+from striate.training.average import WeightAverage
 from striate.training.losses import compute_loss, resolve_loss
-from striate.training.memory import LiveBytes, Need
-from striate.training.optim import check_stage_names
+from striate.training.memory import LiveBytes, Moment, Need, moments_between
+from striate.training.optim import Updater, check_stage_names
 from striate.training.recipe import Recipe
 
 
 def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
     """Refuse what would fail in the middle of the run.
 
-    A copy of the network takes one training step on two pictures of every size that the phases train at.
+    A copy of the network takes a training step with a few pictures as in every phase.
 
     Returns:
         What training takes of memory.
@@ -40,34 +46,96 @@ def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise NetworkError("The network must have parameters that learn, got none. Give it a conv or an fc.")
     _check_streamable(images.learned, recipe)
-    several = images.spec.task.labels == "multi"
-    two = some_pictures(images.learned, 2)
-    tensors = [*network.parameters(), *network.buffers()]
-    need = Need(sum(tensor.nbytes for tensor in tensors), 0.0)
-    for resolution in {phase.resolution for phase in recipe.plan}:
-        size = (resolution, resolution) if resolution else (images.spec.input.height, images.spec.input.width)
-        check_policy(recipe, images.spec.input, size)
-        try:
-            with torch.random.fork_rng():
-                batch = next(epoch_batches(two, 2, size=size if resolution else None))
-                trial = copy.deepcopy(network).train()
-                pictures, targets = training_batch(batch, recipe, images.spec, size=size, epoch=0, seed=recipe.seed)
-                with LiveBytes([*trial.parameters(), *trial.buffers()]) as live:
-                    loss = compute_loss(trial(pictures), targets, trial, recipe, several=several)
-                    picture = (live.now + pictures.nbytes) / len(pictures)
-                del loss
-                need = Need(need.weights, max(need.picture, picture))
-        except RuntimeError as error:
-            raise NetworkError(
-                f"The network cannot be trained on pictures of {min(size)}×{min(size)}: {str(error).splitlines()[0]}."
-            ) from error
+    _check_finite(network)
+    need = _try_steps(network, images, recipe)
     need.check(-(-min(recipe.batch_size, len(images.learned)) // processes.world()))
     return need
+
+
+def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
+    """Let a copy of the network take a step with a few pictures as in every phase, and look at val."""
+    few = min(2, len(images.learned))
+    with machine.keeping_draws(), LiveBytes() as live:
+        trial = _Trial(network, images, recipe)
+        moments: list[Moment] = []
+        tried = set()
+        for number, phase in enumerate(recipe.plan):
+            if (phase.resolution, phase.frozen) not in tried:
+                tried.add((phase.resolution, phase.frozen))
+                moments += _moments(live, few, partial(trial.step, number))
+        if recipe.learn_from == "train":
+            together = min(len(images.val), pictures_at_once(images.spec.input))
+            looks = _moments(live, few, trial.look)
+            moments += [Moment(one.fixed + together * one.picture, 0) for one in looks]
+        return Need(trial.weights, moments)
+
+
+def _moments(live: LiveBytes, few: int, act: Callable[[int], None]) -> list[Moment]:
+    """Return the moments of what is done with some pictures."""
+    taken = {}
+    for count in (few, few + 1):
+        live.take_moments()
+        act(count)
+        taken[count] = live.take_moments()
+    return moments_between(taken[few], taken[few + 1], few)
+
+
+@final
+class _Trial:
+    """A copy of a network, with its optimiser and average, that does what a run does."""
+
+    def __init__(self, network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
+        self._execution = Execution(recipe.precision or "fp32", recipe.memory_format or "channels_last")
+        self._network = self._execution.place(copy.deepcopy(network))
+        self._images, self._recipe = images, recipe
+        self._some = some_pictures(images.learned, 3)
+        self._updater = Updater(self._network, recipe)
+        self._average = WeightAverage(self._network, recipe.average_decay) if recipe.average == "ema" else None
+        self.weights = sum(one.nbytes for one in (*self._network.parameters(), *self._network.buffers()))
+
+    def step(self, phase_number: int, count: int) -> None:
+        """Take a step that changes no weights, as a phase does.
+
+        Raises:
+            NetworkError: the network cannot do it.
+        """
+        recipe, spec = self._recipe, self._images.spec
+        phase = recipe.plan[phase_number]
+        height, width = size = (phase.resolution or spec.input.height, phase.resolution or spec.input.width)
+        check_policy(recipe, spec.input, size)
+        self._updater.begin(phase)
+        try:
+            some = self._some[torch.arange(count) % len(self._some)]
+            batch = next(epoch_batches(some, count, size=size if phase.resolution else None))
+            pictures, targets = training_batch(batch, recipe, spec, size=size, epoch=0, seed=recipe.seed)
+            arranged, targets = self._execution.arrange(pictures), targets.to(machine.device())
+            outputs = self._execution.forward(self._network, arranged)
+            several = spec.task.labels == "multi"
+            compute_loss(outputs, targets, self._network, recipe, several=several).backward()  # type: ignore[no-untyped-call]
+            before = [one.detach().clone() for one in self._network.parameters()]  # which the doctor compares with
+            self._updater.step(phase_number, 0.0)
+            del before
+        except (RuntimeError, ValueError) as error:
+            raise NetworkError(
+                f"The network cannot be trained on pictures of {height}×{width}, {count} at once: "
+                f"{str(error).splitlines()[0]}."
+            ) from error
+
+    def look(self, count: int) -> None:
+        """Look at some pictures of val."""
+        compute_logits(self._network, self._images.val.images[:count], self._images.spec.input, self._execution)
 
 
 def some_pictures(learned: Split | Stream, pictures: int) -> Split:
     """Return some pictures to measure and to rehearse with: the first ones, or some of a stream."""
     return learned.some(pictures) if isinstance(learned, Stream) else learned[:pictures]
+
+
+def _check_finite(network: nn.Module) -> None:
+    """Refuse weights that are not finite; a buffer may hold −∞ on purpose."""
+    for name, weight in network.named_parameters():
+        if not weight.isfinite().all():
+            raise NetworkError(f"The weights must be finite before training, {name} is not. Initialise it anew.")
 
 
 def _check_streamable(learned: Split | Stream, recipe: Recipe) -> None:
