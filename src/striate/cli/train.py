@@ -34,7 +34,7 @@ from striate.networks.pretrained import default_pretrained
 from striate.reporting.report import write_report
 from striate.training import checkpoint
 from striate.training.batch_size import choose_batch_size
-from striate.training.budget import budget_seconds, time_in_words
+from striate.training.budget import budget_seconds
 from striate.training.events import Observer
 from striate.training.fit import fit
 from striate.training.interruption import EXIT_STATUS
@@ -291,18 +291,16 @@ def _plan(images: ImageSet, model: str, run: Run) -> str:
     shape = "×".join(str(number) for number in images.spec.input.shape)
     held_out = " (held out of train)" if images.held_out else ""
     use = "to learn from too" if recipe.learn_from == "train+val" else f"to choose by{held_out}"
-    lines = [
-        f"pictures  {images.name}: {len(images.learned):,} to train, {len(images.val):,} {use}, "
-        f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
-        f"network   {model}: {parameters:,} parameters",
-        f"recipe    {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}, batches of {recipe.batch_size}, "
-        f"{recipe.optimizer} at {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
-        f"memory    about {machine.in_words(run.expected_bytes)}",
-    ]
-    if run.expected_seconds is not None:
-        about = "within" if run.budget_seconds else "about"
-        lines.append(f"time      {about} {time_in_words(run.expected_seconds)}")
-    return "\n".join(lines)
+    return "\n".join(
+        (
+            f"pictures  {images.name}: {len(images.learned):,} to train, {len(images.val):,} {use}, "
+            f"{len(images.test):,} to test; {shape}, {images.spec.task.classes} classes",
+            f"network   {model}: {parameters:,} parameters",
+            f"recipe    {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}, batches of {recipe.batch_size}, "
+            f"{recipe.optimizer} at {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
+            f"memory    about {machine.in_words(run.expected_bytes)}",
+        )
+    )
 
 
 def _with_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe, json: bool) -> Recipe:
@@ -319,7 +317,7 @@ def _write_range(path: Path, network: nn.Module, images: ImageSet, recipe: Recip
         found.draw().write(path)
     say(f"range     {path}", json_wanted=json)
     say(
-        f"try       --lr {found.steepest:.2g} (steepest) to {found.tenth:.2g} (a tenth of the minimum's)",
+        f"try       --lr {found.steepest:.2g} (steepest) or {found.tenth:.2g} (a tenth of the minimum's)",
         json_wanted=json,
     )
     if json:

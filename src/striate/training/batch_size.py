@@ -40,11 +40,13 @@ class BatchChoice:
 
     def __str__(self) -> str:
         rates = ", ".join(f"{size}: {rate:,.0f}" for size, rate in self.rates.items())
-        rule = "linear" if self.recipe.optimizer == "sgd" else "square root"
-        return (
-            f"of {self.recipe.batch_size} (pictures/s with {rates}); learning rate {self.given.learning_rate:g} → "
-            f"{self.recipe.learning_rate:g} by the {rule} of {self.recipe.batch_size} / {self.given.batch_size}"
-        )
+        before, after = self.given.learning_rate, self.recipe.learning_rate
+        if after == before:
+            rule = f"stays {before:g}"
+        else:
+            root = "" if self.recipe.optimizer == "sgd" else "the square root of "
+            rule = f"{before:g} → {after:g}, by {root}{self.recipe.batch_size} / {self.given.batch_size}"
+        return f"of {self.recipe.batch_size} (pictures/s with {rates}); learning rate {rule}"
 
 
 def choose_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe) -> BatchChoice:

@@ -44,6 +44,19 @@ def in_one_line(entry: dict[str, float], epochs: int) -> str:
     )
 
 
+def _time_ahead(run: Run) -> str | None:
+    """Return how long it will take in words, or that it has ended; None where that was not measured."""
+    if run.step and (run.finished or run.stop_reason):
+        return f"none: it ended at step {run.step} ({run.stop_reason or 'all epochs done'})"
+    execution = f"{run.recipe.precision}, {run.recipe.memory_format}"
+    if run.step:
+        seconds = run.train_seconds / run.step * (run.total_steps - run.step)
+        return f"about {time_in_words(seconds)} to go, {execution}"
+    if run.expected_seconds is None:
+        return None
+    return f"{'within' if run.budget_seconds else 'about'} {time_in_words(run.expected_seconds)}, {execution}"
+
+
 def _of_weights(weights: Tensor, names: Sequence[str]) -> str:
     """Return the weights of the classes in words: the least, the most, and what was capped."""
     least, most = int(weights.argmin()), int(weights.argmax())
@@ -126,10 +139,8 @@ class ProgressBar(Observer):
         """Say how long it will take, where that was measured, and show the empty bar."""
         for note in run.notes:
             self._console.print(note, highlight=False, markup=False, soft_wrap=True)
-        seconds = run.train_seconds / run.step * (run.total_steps - run.step) if run.step else run.expected_seconds
-        if seconds is not None:
-            about = time_in_words(seconds)
-            self._console.print(f"about {about} to go, {run.recipe.precision}, {run.recipe.memory_format}")
+        if (words := _time_ahead(run)) is not None:
+            self._console.print(f"time      {words}", highlight=False, soft_wrap=True)
         self._first_step, self._began = run.step, time.perf_counter()
         self._task = self._bar.add_task("epoch 1", total=run.total_steps, completed=run.step, rate=0.0)
         self._bar.start()
@@ -147,7 +158,7 @@ class ProgressBar(Observer):
 
     def on_epoch_end(self, run: Run) -> None:
         """Leave a line for the epoch above the bar."""
-        self._console.print(in_one_line(run.history[-1], run.epochs), highlight=False)
+        self._console.print(in_one_line(run.history[-1], run.epochs), highlight=False, soft_wrap=True)
 
     def on_train_end(self, run: Run) -> None:
         """Take the bar away."""

@@ -28,7 +28,8 @@ def test_a_healthy_run_has_nothing(healthy: Evidence) -> None:
 
 def test_one_class_only(healthy: Evidence) -> None:
     healthy.said = torch.tensor([216.0, 0.0, 0.0])
-    assert found(outcome.one_class_said, healthy) == [("one-class-only", "warning")]
+    (finding,) = outcome.one_class_said(healthy)
+    assert (finding.code, finding.where) == ("one-class-only", f"class {healthy.run.spec.task.class_names[0]}")
     healthy.asked = torch.tensor([215.0, 1.0, 0.0])  # so it is right
     assert found(outcome.one_class_said, healthy) == []
 
