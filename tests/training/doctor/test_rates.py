@@ -34,6 +34,7 @@ def test_the_fix_of_a_rate_is_a_flag_with_a_value() -> None:
     run = epochs(make_run(learning_rate=3e-6), (1.1, 1.09), 0.34)
     (finding,) = rates.rate_too_low(make_evidence(run, make_look(update=3e-6), make_look(9, update=3e-6), ended=True))
     assert finding.fix == "Take --lr 0.003."
+    assert finding.message.endswith("and the loss is still 1.09 (no answer: 1.1).")
 
 
 def test_a_low_rate_is_none_where_it_learned_or_nothing_can_get_through() -> None:

@@ -58,8 +58,8 @@ def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
         return
     message = (
         f"The learning rate, {recipe.learning_rate:g} at its top, is too low: a step changes the weights of a layer by "
-        f"{usual:.1g} of their size, 0.1 to 1 % is usual, and the loss has come from {evidence.chance:.3g} to "
-        f"{loss:.3g} only."
+        f"{usual:.1g} of their size, 0.1 to 1 % is usual, and the loss is still {loss:.3g} (no answer: "
+        f"{evidence.chance:.3g})."
     )
     numbers = {"update": usual, "loss": loss, "chance": evidence.chance}
     factor = 10 ** round(math.log10(3e-3 / usual))
@@ -144,7 +144,7 @@ def few_steps(evidence: Evidence) -> Iterator[Finding]:
     if size < 32 or loss < UNLEARNED * evidence.chance:
         return
     message = (
-        f"A batch of {size} of the {len(run.learned)} pictures makes {run.steps_per_epoch} step"
+        f"A batch of {size} of the {len(run.learned):,} pictures makes {run.steps_per_epoch} step"
         f"{'s' * (run.steps_per_epoch > 1)} an epoch and {run.total_steps} in all, too few to learn: the loss is still "
         f"{loss:.3g}."
     )
