@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import striate as st
@@ -128,12 +129,22 @@ def test_a_batch_that_does_not_fit_in_memory(striate: Striate, picture_folder: P
         (("--threads", "100000"), ("threads must be less than or equal to 1024",)),
         (("--shift", "16"), ("shift must be less than the 16 pixels of the pictures, got 16.",)),
         (("--config", "none.toml"), ("Cannot read the recipe none.toml: No such file or directory.",)),
+        (("--device", "cuda", "--lr-range", "r.svg"), ("device cuda needs a CUDA GPU",)),
+        (("--device", "cuda", "--auto-batch-size"), ("device cuda needs a CUDA GPU",)),
+        (("--lr-range", "r.svg", "--budget", "1m"), ("--lr-range does not train, so --budget must be left out",)),
+        (("--lr-range", "r.svg", "--preview", "p.png"), ("--preview does not train, so --lr-range must be left out",)),
+        (("--preview", "p.png", "--output", "run"), ("--preview does not train, so --output must be left out",)),
         (("more",), ("more",)),
     ],
 )
 def test_words_that_mean_nothing(
-    striate: Striate, picture_folder: Path, words: tuple[str, ...], parts: tuple[str, ...]
+    striate: Striate,
+    picture_folder: Path,
+    words: tuple[str, ...],
+    parts: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     refused(striate("train", picture_folder, "--size", 16, "--model", TEXT, *words), *parts)
 
 

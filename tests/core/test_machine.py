@@ -273,3 +273,14 @@ def test_a_run_on_a_gpu_that_is_not_there_writes_nothing(
     with pytest.raises(RecipeError, match=r"^device cuda needs a CUDA GPU, and "):
         fit(nn.Flatten(), image_set, folder=tmp_path / "run", device="cuda", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_draws_are_kept_without_asking_gpus_that_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", asked.append)
+    drawn = torch.get_rng_state()
+    with machine.keeping_draws():
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert asked == []

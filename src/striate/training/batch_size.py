@@ -74,7 +74,7 @@ def choose_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe) -> B
 
 def _measure(network: nn.Module, images: ImageSet, recipe: Recipe) -> dict[int, float]:
     """Return the pictures a second of batches that double, up to the first that gains too little."""
-    need: Need = rehearse(network, images, recipe.changed(batch_size=1))
+    need: Need = rehearse(network, images, recipe.changed(batch_size=2))
     most = min(need.largest(MOST_MEMORY * machine.available_memory()), len(images.learned) // LEAST_STEPS)
     size = min(SMALLEST, max(1, most))
     rates = {size: _rate(network, images, recipe.changed(batch_size=size))}

@@ -64,7 +64,7 @@ def estimate(run: Run, val: Split | None, execution: Execution) -> Estimate:
         val: what is looked at after every epoch, if anything is.
     """
     phases = range(len(run.recipe.plan))
-    with torch.random.fork_rng():
+    with machine.keeping_draws():
         trial = dataclasses.replace(run, network=execution.place(copy.deepcopy(run.network)), step=0)
         updater = Updater(trial.network, trial.recipe)
         average = WeightAverage(trial.network, trial.recipe.average_decay) if trial.recipe.average == "ema" else None

@@ -17,9 +17,11 @@ from striate.core import machine
 from striate.core.errors import RecipeError, TrainingError
 
 # Measured by benchmarks/memory_estimate.py: none of it is a tensor. CODE: what is imported with the first network.
-# KERNELS: what oneDNN compiles. HEAP: what the process grows by, for each byte of tensors, which are counted exactly:
-# oneDNN lays some out anew, and what a backward pass gives back leaves gaps. From 1.2 for DenseNet to 2 for ResNet-20.
-CODE, KERNELS, HEAP = 75e6, 35e6, 1.4
+# KERNELS: what oneDNN compiles. The others: what the process grows by, for each byte of tensors, which are counted
+# exactly: oneDNN lays some out anew, and what a backward pass gives back leaves gaps in the C library's heap, few for
+# DenseNet (1.3), many where all tensors are of a size (ResNet-20 and Network in Network, 2 to 2.3).
+CODE, KERNELS = 75e6, 35e6
+PER_FIXED_BYTE, PER_PICTURE_BYTE = 1.1, 1.7
 _STEADY = 0.95  # of a batch that just fits, which is what is advised: free memory is not the same twice
 _WORDS = ("can't allocate memory", "out of memory", "not enough memory")  # PyTorch's, of the CPU and of CUDA
 
@@ -37,11 +39,6 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now = 0
         self.moments: list[int] = []  # after every operation
         self._known: set[int] = set()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False: to be left out, PyTorch's compiler would have to be imported, which takes 72 MB."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -83,6 +80,10 @@ class Moment:
     fixed: float
     picture: float
 
+    def bytes(self, batch_size: int) -> float:
+        """Return what the process grows by for them."""
+        return PER_FIXED_BYTE * self.fixed + PER_PICTURE_BYTE * self.picture * batch_size
+
 
 def moments_between(few: list[int], many: list[int], pictures: int) -> list[Moment]:
     """Return the moments of a step, given the bytes with that many pictures and with one more.
@@ -110,16 +111,15 @@ class Need:
 
     def bytes(self, batch_size: int) -> float:
         """Return what a run with such batches adds to the memory of the process, its pictures apart."""
-        return (
-            CODE + KERNELS + HEAP * (self.weights + max(one.fixed + batch_size * one.picture for one in self.moments))
-        )
+        there = CODE + PER_FIXED_BYTE * self.weights
+        return there + KERNELS + max(one.bytes(batch_size) for one in self.moments)
 
     def largest(self, free: float) -> int:
         """Return the largest batch that fits into some bytes, besides weights that are there; 0 where none does."""
-        tensors = (free - KERNELS) / HEAP
-        if any(one.fixed > tensors for one in self.moments):
+        room = free - KERNELS
+        if any(one.bytes(0) > room for one in self.moments):
             return 0
-        return min(int((tensors - one.fixed) / one.picture) for one in self.moments if one.picture)
+        return min(int((room - one.bytes(0)) / (PER_PICTURE_BYTE * one.picture)) for one in self.moments if one.picture)
 
     def check(self, batch_size: int) -> None:
         """Refuse batches that do not fit.

@@ -55,6 +55,7 @@ def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
 def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
     """Let a copy of the network take a step with a few pictures as in every phase, and look at val."""
     few = min(2, len(images.learned))
+    alone = min(recipe.batch_size, len(images.learned)) < 2 * processes.world() and not recipe.sync_norm
     with machine.keeping_draws(), LiveBytes() as live:
         trial = _Trial(network, images, recipe)
         moments: list[Moment] = []
@@ -62,6 +63,8 @@ def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
         for number, phase in enumerate(recipe.plan):
             if (phase.resolution, phase.frozen) not in tried:
                 tried.add((phase.resolution, phase.frozen))
+                if alone:  # a picture alone has no batch statistics
+                    trial.step(number, 1)
                 moments += _moments(live, few, partial(trial.step, number))
         if recipe.learn_from == "train":
             together = min(len(images.val), pictures_at_once(images.spec.input))

@@ -98,11 +98,18 @@ def _learning_rates(network: nn.Module, phase: Phase) -> dict[nn.Parameter, floa
 
 
 def check_stage_names(network: nn.Module, recipe: Recipe) -> None:
-    """Refuse a recipe with a phase that names a stage which the network does not have."""
+    """Refuse a recipe with a phase that names a stage which the network does not have, or that freezes everything."""
     stages = stages_of(network)
+    learning = {parameter for parameter in network.parameters() if parameter.requires_grad}
     for phase in recipe.plan:
         for name in (*phase.frozen, *phase.learning_rates):
             if name not in stages:
                 raise RecipeError(
                     f"The network has no stage {name!r}.{suggest(name, stages)} Its stages are {', '.join(stages)}."
                 )
+        frozen = {parameter for name in phase.frozen for parameter in stages[name].parameters()}
+        if learning and learning <= frozen:
+            raise RecipeError(
+                f"A phase must leave something to learn, and every stage with weights is frozen: "
+                f"{', '.join(phase.frozen)}. Leave one out, such as the last."
+            )

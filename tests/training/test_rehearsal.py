@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import striate as st
+from striate.training.recipe import Phase
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused_before_anything_is_written(
+    image_set: st.ImageSet, tmp_path: Path, value: float
+) -> None:
+    network = mlp()
+    with torch.no_grad():
+        network[4].bias[1] = value
+    with pytest.raises(st.NetworkError, match=r"The weights must be finite before training, 4\.bias is not"):
+        st.fit(network, image_set, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_phase_that_freezes_everything_is_refused(image_set: st.ImageSet, tmp_path: Path) -> None:
+    phases = (Phase(epochs=1), Phase(epochs=1, frozen=("1", "2", "4")))
+    with pytest.raises(st.RecipeError, match=r"A phase must leave something to learn, .* is frozen: 1, 2, 4"):
+        st.fit(mlp(), image_set, epochs=2, phases=phases, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_norm_that_gets_one_number_of_each_channel_is_refused(image_set: st.ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(st.NetworkError, match=r"pictures of 8×8, 1 at once: Expected more than 1 value per channel"):
+        st.fit(mlp(), image_set, batch_size=1, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
