@@ -13,7 +13,7 @@ from striate.data.imageset import Split
 from striate.training import batch_size
 from striate.training.batch_size import BatchChoice, choose_batch_size
 from striate.training.estimate import Estimate
-from striate.training.memory import HEAP, KERNELS
+from striate.training.memory import KERNELS
 from striate.training.recipe import Recipe
 from striate.training.rehearsal import rehearse
 from striate.training.run import Run
@@ -83,11 +83,11 @@ def test_it_takes_no_more_than_its_share_of_memory(
 ) -> None:
     clock(lambda pictures: 1.0)
     need = rehearse(st.build(MODEL, images.spec), images, Recipe(batch_size=1, learn_from="train+val"))
-    room = KERNELS + HEAP * max(one.fixed + 100 * one.picture for one in need.moments)
+    room = KERNELS + max(one.bytes(100) for one in need.moments)
     monkeypatch.setattr(machine, "available_memory", lambda: int(room / 0.8) + 1)
     assert chosen(images, learn_from="train+val").recipe.batch_size == 64
     monkeypatch.setattr(machine, "available_memory", lambda: int(KERNELS))
-    with pytest.raises(RecipeError, match="batch_size must be one that fits in memory, at most about 0, got 1"):
+    with pytest.raises(RecipeError, match="batch_size must be one that fits in memory, at most about 0, got 2"):
         chosen(images)
 
 
