@@ -12,7 +12,16 @@ from torch import nn
 import striate as st
 from striate.core import machine
 from striate.core.errors import RecipeError, TrainingError
-from striate.training.memory import CODE, HEAP, KERNELS, LiveBytes, Moment, Need, memory_explained, moments_between
+from striate.training.memory import (
+    CODE,
+    KERNELS,
+    PER_FIXED_BYTE,
+    LiveBytes,
+    Moment,
+    Need,
+    memory_explained,
+    moments_between,
+)
 from striate.training.rehearsal import rehearse
 
 
@@ -62,7 +71,7 @@ def test_the_largest_batch_is_the_last_that_is_not_refused(monkeypatch: pytest.M
         RecipeError, match=rf"at most about {advised}, got {most + 1}, .*: try --batch-size {advised}\."
     ):
         need.check(most + 1)
-    assert need.bytes(most) <= 10**9 + CODE + HEAP * need.weights < need.bytes(most + 1)
+    assert need.bytes(most) <= 10**9 + CODE + PER_FIXED_BYTE * need.weights < need.bytes(most + 1)
 
 
 def test_weights_that_do_not_fit_leave_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +86,7 @@ def test_the_batch_that_is_advised_is_accepted_with_a_little_less_memory(
 ) -> None:
     network = st.build("conv 8@3x3 pad 1 relu | fc 3", image_set.spec)
     need = rehearse(network, image_set, st.Recipe(batch_size=8))
-    free = KERNELS + HEAP * max(one.fixed + 40 * one.picture for one in need.moments)
+    free = KERNELS + max(one.bytes(40) for one in need.moments)
     monkeypatch.setattr(machine, "available_memory", lambda: int(free))
     with pytest.raises(RecipeError, match="batch_size must be one that fits in memory, at most about") as refused:
         st.fit(network, image_set, batch_size=80, progress=False)
@@ -96,10 +105,10 @@ def test_optimiser_average_and_val_count(image_set: st.ImageSet) -> None:
     sgd = rehearse(network, image_set, plain).bytes(1)
     for changes, copies in (({"momentum": 0.9}, 1), ({"optimizer": "adamw"}, 2), ({"average": "ema"}, 1)):
         more = rehearse(network, image_set, plain.changed(**changes)).bytes(1) - sgd
-        assert more == pytest.approx(HEAP * copies * weights, rel=0.05)
+        assert more == pytest.approx(PER_FIXED_BYTE * copies * weights, rel=0.05)
     wide = st.build("conv 64@3x3 pad 1 relu | gap | fc 3", image_set.spec)
     looks = rehearse(wide, image_set, plain).bytes(1)  # at all of val together
-    assert looks > HEAP * len(image_set.val) * 4 * 64 * 8 * 8
+    assert looks > PER_FIXED_BYTE * len(image_set.val) * 4 * 64 * 8 * 8
     assert rehearse(wide, image_set, plain.changed(learn_from="train+val")).bytes(1) < looks
 
 
