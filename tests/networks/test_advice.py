@@ -495,7 +495,8 @@ def deserved(name: str) -> set[str]:
 def test_the_zoo_gets_what_it_deserves(name: str) -> None:
     spec = ZOO.get(name).spec
     findings = advise(build_on_meta(name, spec), spec)
-    assert [finding.code for finding in findings] == sorted(deserved(name), key=ORDER.index)
+    codes = list(dict.fromkeys(finding.code for finding in findings))  # of speednet, each of three pools loses rows
+    assert codes == sorted(deserved(name), key=ORDER.index)
 
 
 ORDER = ["lost-rows", "one-heavy-layer", "deep-and-plain", "bias-before-norm"]

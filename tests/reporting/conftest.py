@@ -22,4 +22,5 @@ def run(images: st.ImageSet, tmp_path_factory: pytest.TempPathFactory) -> st.Run
     """A run on them, in a folder of its own."""
     network = st.build("conv 4 relu | maxpool 2 | conv 6 relu | gap | fc 2", images.spec)
     recipe = st.Recipe(epochs=3, batch_size=8, learning_rate=0.03)
-    return st.fit(network, images, recipe, folder=tmp_path_factory.mktemp("run") / "<b>run")
+    folder = tmp_path_factory.mktemp("run") / "<b>run"
+    return st.fit(network, images, recipe, folder=folder, doctor=False)
