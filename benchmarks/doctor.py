@@ -392,11 +392,12 @@ TABLES = {
 }  # fmt: skip
 
 
-def run_case(case: Case, table: Table) -> dict[str, Any]:
-    """Train it, and say what was found."""
-    images = pictures(table.data[case.harder])
+def run_case(case: Case, table: Table, images: st.ImageSet | None = None) -> dict[str, Any]:
+    """Train it, and say what was found; on other pictures than the table's, where they are given."""
     model = case.model or table.models["usual"]
-    if model == "lenet5":
+    if images is None:
+        images = pictures(table.data[case.harder])
+    if model == "lenet5" and images.spec.input.height < 28:
         images = pictures("digits@28")  # it needs as much
     changes = {**table.recipe, **case.changes}
     changes["learning_rate"] *= case.rate
@@ -410,18 +411,19 @@ def run_case(case: Case, table: Table) -> dict[str, Any]:
             st.fit(network, images, recipe, folder=f"{folder}/run", progress=False, observers=[Keep(found)])
         except st.StriateError as error:
             stopped = str(error)
-    run = found[0]
-    findings = {one.code: one.severity for one in run.findings}
+    # What is refused before it begins has no run; the refusal is in the words of the error.
+    findings = {one.code: one.severity for one in found[0].findings} if found else {"refused": "error"}
+    history = found[0].history if found else []
     return {
         "name": case.name,
         "expected": list(case.expected),
         "findings": findings,
         "right": bool(set(case.expected) & set(findings))
         if case.expected
-        else all(s == "note" for s in findings.values()),
+        else not stopped and all(s == "note" for s in findings.values()),
         "stopped": stopped,
-        "loss": run.history[-1]["loss"] if run.history else None,
-        "val_accuracy": run.history[-1].get("val_accuracy") if run.history else None,
+        "loss": history[-1]["loss"] if history else None,
+        "val_accuracy": history[-1].get("val_accuracy") if history else None,
         "seconds": time.perf_counter() - start,
     }
 

@@ -21,6 +21,7 @@ TOGETHER = 0.75  # of pictures whose neighbour is from the same split: half are 
 DEVIATIONS = 4.0
 BETTER = 0.1  # accuracy, by which val must be better for the labels of train to be asked
 UNFORESEEN = 0.6  # area under the ROC curve of sureness: ½ where errors have nothing to do with it
+LEARNED = 1 / 3  # skill on val, below which a network is rightly unsure of all
 ERRORS = 0.15  # of the answers, from which it can be measured
 
 
@@ -109,11 +110,12 @@ def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
             )
             yield _noisy(message, {"train_accuracy": accuracy, "val_accuracy": val_accuracy})
             return
-    if 1 - val_accuracy < ERRORS or len(run.val) < 4 * FEWEST:
+    if 1 - val_accuracy < ERRORS or skill < LEARNED or len(run.val) < 4 * FEWEST:
         return
     right, sure = _answers(evidence, sample(run.val, PICTURES))
     foreseen = area(right, sure)
-    if foreseen < UNFORESEEN:
+    fewer = min(int(right.sum()), int((~right).sum()))
+    if fewer and foreseen + 1 / math.sqrt(12 * fewer) < UNFORESEEN:  # its deviation where there is nothing to foresee
         message = (
             f"Labels seem to be wrong by chance: {1 - val_accuracy:.0%} of the answers on val are not as labelled, as "
             f"often where the network is sure as where it is not (area under the ROC curve {foreseen:.2f}; of hard "
