@@ -47,11 +47,12 @@ def test_units_are_counted_as_by_hand(looked: tuple[nn.Sequential, Tensor, Tenso
     sigmoid = network[:7](pictures)
     assert [(one.where, one.kind) for one in look.units] == [("1", "relu"), ("3", "tanh"), ("6", "sigmoid")]
     dead = [all(float(value) <= 0 for value in relu[:, k].flatten()) for k in range(6)]
-    assert look.units[0].dead == pytest.approx(sum(dead) / 6) == pytest.approx(2 / 6)
+    assert look.units[0].silent.tolist() == dead
+    assert sum(dead) == 2
     slope = 1 - tanh**2
     assert look.units[1].saturated == pytest.approx(float((slope < 1 - 0.97**2).double().mean()))
     assert look.units[2].saturated == pytest.approx(float(((sigmoid > 0.985) | (sigmoid < 0.015)).double().mean()))
-    assert look.units[0].saturated == look.units[1].dead == 0
+    assert look.units[0].saturated == len(look.units[1].silent) == 0
 
 
 def test_the_first_layer_s_inputs_and_the_gradients(looked: tuple[nn.Sequential, Tensor, Tensor, Look]) -> None:

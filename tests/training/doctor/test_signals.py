@@ -22,20 +22,29 @@ def test_a_healthy_run_has_nothing(healthy: Evidence) -> None:
         assert found(rule, healthy) == []
 
 
-@pytest.mark.parametrize(("share", "severity"), [(1.0, "error"), (0.95, "warning"), (0.3, None)])
-def test_dead_units(share: float, severity: str | None) -> None:
-    look = make_look(units=(Units("body.1", "relu", share, 0.0, 1.0),))
-    later = make_look(10, units=(Units("body.1", "relu", share, 0.0, 1.0),))
+def relu_with(silent: list[int]) -> Units:
+    """Return what is seen of a rectifier of 20 units, of which these are nowhere positive."""
+    return Units("body.1", "relu", torch.isin(torch.arange(20), torch.tensor(silent)), 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("dead", "severity"), [(20, "error"), (19, "warning"), (14, "note"), (6, None)])
+def test_dead_units(dead: int, severity: str | None) -> None:
+    look, later = (make_look(step, units=(relu_with([*range(dead)]),)) for step in (0, 10))
     assert found(signals.dead_units, make_evidence(None, look)) == []  # one look might be chance
     assert found(signals.dead_units, make_evidence(None, look, later)) == (
         [("dead-units", severity)] if severity else []
     )
-    alive = make_look(20, units=(Units("body.1", "relu", 0.0, 0.0, 1.0),))
+    alive = make_look(20, units=(relu_with([]),))
     assert found(signals.dead_units, make_evidence(None, look, later, alive)) == []
 
 
+def test_units_that_are_silent_by_turns_are_alive() -> None:
+    looks = [make_look(step, units=(relu_with([*range(step, step + 14)]),)) for step in (0, 6)]
+    assert found(signals.dead_units, make_evidence(None, *looks)) == []
+
+
 def test_saturated_units() -> None:
-    looks = [make_look(step, units=(Units("body.1", "tanh", 0.0, 0.9, 1.0),)) for step in (0, 10)]
+    looks = [make_look(step, units=(Units("body.1", "tanh", torch.empty(0), 0.9, 1.0),)) for step in (0, 10)]
     assert found(signals.saturated_units, make_evidence(None, *looks)) == [("saturated-units", "warning")]
 
 

@@ -52,14 +52,14 @@ class Units:
     Args:
         where: path of the module.
         kind: ``relu``, ``tanh`` or ``sigmoid``.
-        dead: share of units (channels of maps) that are nowhere positive, of a rectifier.
+        silent: (C,) bool, the units (channels of maps) of a rectifier that are nowhere positive; empty of the others.
         saturated: share of values on the flat parts, of the others.
         varies: deviation over the pictures as a share of the root mean square: 0 where all pictures look alike.
     """
 
     where: str
     kind: str
-    dead: float
+    silent: Tensor
     saturated: float
     varies: float
 
@@ -166,11 +166,11 @@ class _Signals:
         if kind not in ("relu", "tanh", "sigmoid") or output.dim() < 2:
             return
         values = output.float().reshape(*output.shape[:2], -1)  # (B, C, H·W)
-        dead = saturated = 0.0
+        silent, saturated = torch.empty(0, dtype=torch.bool), 0.0
         if kind == "relu":
-            dead = 1 - float((values > 0).any(2).any(0).float().mean())
+            silent = ~(values > 0).any(2).any(0).cpu()
         else:
             size = values.abs() if kind == "tanh" else torch.maximum(values, 1 - values)
             saturated = float((size > SATURATED[kind]).float().mean())
         varies = values.std(0, correction=0).square().mean().sqrt() / values.square().mean().sqrt().clamp_min(1e-30)
-        self.units.append(Units(where or "the network", kind, dead, saturated, float(varies)))
+        self.units.append(Units(where or "the network", kind, silent, saturated, float(varies)))

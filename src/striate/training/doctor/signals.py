@@ -9,7 +9,7 @@ from striate.core.finding import Finding, Severity
 from striate.training.doctor.evidence import Evidence
 from striate.training.doctor.look import Layer, Look
 
-MOST_DEAD, MOST_SATURATED = 0.6, 0.6
+SOME_DEAD, MOST_DEAD, MOST_SATURATED = 0.6, 0.9, 0.6
 ALIKE = 1e-3  # deviation over the pictures, of the root mean square
 FADED = 1e-3  # typical gradient of the first layers, of that of the last ones
 SEVERAL = 2  # looks in a row that must agree
@@ -22,22 +22,32 @@ BOUNDED = {
 
 
 def dead_units(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ``dead-units``: most units of a rectifier are positive for no picture, so that no gradient reaches them.
+    """Yield ``dead-units``: most units of a rectifier are positive for no picture, at one look and at the next.
 
     Where nothing is positive, the gradient is exactly 0, and nothing can change that any more (Lu et al., Dying ReLU
-    and Initialization, 2019).
+    and Initialization, 2019). A unit that says something about few pictures may be 0 for all of two batches, and a
+    network that has learned much has many such: only where hardly one unit is left is it a warning.
     """
-    for where in _in_all(evidence, lambda look: [one.where for one in look.units if one.dead >= MOST_DEAD]):
-        share = min(one.dead for look in evidence.looks[-SEVERAL:] for one in look.units if one.where == where)
-        message = (
-            f"{share:.0%} of the units of {where} are 0 for every picture of a batch: they pass on nothing, and no "
-            "gradient reaches what is before them."
-        )
-        rate = evidence.run.recipe.learning_rate / 10
-        fix = f"Start biases at 0, put batch norm before it, or take a smaller step (--lr {rate:g}); or a leaky ReLU."
-        severity: Severity = "error" if share == 1 else "warning"
-        yield Finding("dead-units", severity, where, message, {"dead": share}, fix)
+    if len(evidence.looks) < SEVERAL:
         return
+    before, now = ({one.where: one.silent for one in look.units} for look in evidence.looks[-SEVERAL:])
+    both = {
+        where: float((silent & before[where]).float().mean())
+        for where, silent in now.items()
+        if len(silent) and where in before
+    }
+    where = max(both, key=both.__getitem__, default="")
+    share = both.get(where, 0.0)
+    if share < SOME_DEAD:
+        return
+    message = (
+        f"{share:.0%} of the units of {where} are 0 for every picture of two batches: they pass on nothing, and no "
+        "gradient reaches what is before them."
+    )
+    rate = evidence.run.recipe.learning_rate / 10
+    fix = f"Start biases at 0, put batch norm before it, or take a smaller step (--lr {rate:g}); or a leaky ReLU."
+    severity: Severity = "error" if share == 1 else "warning" if share >= MOST_DEAD else "note"
+    yield Finding("dead-units", severity, where, message, {"dead": share}, fix)
 
 
 def saturated_units(evidence: Evidence) -> Iterator[Finding]:

@@ -28,6 +28,8 @@ EARLY = (0, 10, 40, 160)  # steps that are looked at besides every so many and t
 EVERY = 640
 COUNTED = 4  # of so many steps the answers of one are counted, but all of the last epoch, which is judged
 
+_RANK = {"note": 0, "warning": 1, "error": 2}
+
 BEFORE: tuple[Rule, ...] = (
     before.structure,
     before.one_label,
@@ -184,13 +186,14 @@ class Doctor(Observer):
         return self._evidence
 
     def _consult(self, rules: tuple[Rule, ...]) -> None:
-        """Ask rules, and say what is new: each kind of finding once."""
+        """Ask rules, and say what is new: each kind of finding once, and again where it has become worse."""
         run = self._known.run
         for rule in rules:
             for finding in rule(self._known):
-                if finding.code in {one.code for one in run.findings}:
+                known = [one for one in run.findings if one.code == finding.code]
+                if any(_RANK[one.severity] >= _RANK[finding.severity] for one in known):
                     continue
-                run.findings.append(finding)
+                run.findings[:] = [one for one in run.findings if one not in known] + [finding]
                 if finding.severity != "note":
                     self._say(f"{finding.severity}: {finding.where}: {finding.message} {finding.fix}")
 
