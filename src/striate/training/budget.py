@@ -61,8 +61,8 @@ def time_in_words(seconds: float) -> str:
 class Budget:
     """Chooses the length of a run by its budget, and corrects it as the machine turns out faster or slower.
 
-    Corrections come after 1/32 of the time, then whenever the time that has gone has doubled, in the second half
-    whenever what is left has halved. Each sets how many steps the last phase has left, and the schedule goes on from
+    Corrections come after 1/32 of the time, then whenever the time that has gone has doubled, and at the latest when a
+    quarter of what was left has gone: a machine that suddenly is three times as fast is still noticed. Each sets how many steps the last phase has left, and the schedule goes on from
     where it stands to its end, see ``pace`` of `Recipe`.
 
     Args:
@@ -126,7 +126,7 @@ class Budget:
             self._timed, self._spent, self._expected = 0, 0.0, 0.0
         self._set_length(run)
         left = self._seconds - now
-        self._due = now + min(max(now, _FIRST * self._seconds), left / 2) if left > _LAST * self._seconds else math.inf
+        self._due = now + min(max(now, _FIRST * self._seconds), left / 4) if left > _LAST * self._seconds else math.inf
 
     def _left(self, run: Run) -> float:
         """Return the seconds until the last step should be taken."""
