@@ -62,8 +62,9 @@ class Budget:
     """Chooses the length of a run by its budget, and corrects it as the machine turns out faster or slower.
 
     Corrections come after 1/32 of the time, then whenever the time that has gone has doubled, and at the latest when a
-    quarter of what was left has gone: a machine that suddenly is three times as fast is still noticed. Each sets how many steps the last phase has left, and the schedule goes on from
-    where it stands to its end, see ``pace`` of `Recipe`.
+    quarter of what was left has gone: a machine that suddenly is three times as fast is still noticed. Each sets how
+    many steps the last phase has left, and the schedule goes on from where it stands to its end, see ``pace`` of
+    `Recipe`.
 
     Args:
         seconds: of training time.
