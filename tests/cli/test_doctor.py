@@ -43,7 +43,10 @@ def test_notes_alone_end_with_0_and_json_has_its_keys(trained: Path, capsys: pyt
 
 
 def test_a_folder_that_is_none_of_a_run(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"Cannot read .*findings\.json: No such file.*Name the folder of a run"):
+    with pytest.raises(FileError, match=r"must be the folder of a run, and holds no findings\.json"):
+        doctor(tmp_path)
+    (tmp_path / "recipe.toml").write_text("", encoding="utf-8")
+    with pytest.raises(FileError, match=r"The doctor did not watch .*: it was trained with --no-doctor"):
         doctor(tmp_path)
     (tmp_path / "findings.json").write_text("[1, 2]", encoding="utf-8")
     with pytest.raises(FileError, match=r"must hold findings, got something else"):

@@ -154,7 +154,7 @@ def test_a_gpu_that_is_not_there_is_refused(version: str | None, why: str, monke
     with pytest.raises(RecipeError) as error:
         machine.use_device("cuda")
     assert str(error.value) == (
-        f"device cuda needs a CUDA GPU, and {why}. Leave out --device to train on the processor."
+        f"device cuda needs a CUDA GPU, and {why}. Take --device cpu to train on the processor."
     )
     assert machine.device() == before
 

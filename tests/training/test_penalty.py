@@ -75,6 +75,7 @@ def test_the_history_has_it_beside_the_loss(image_set: st.ImageSet) -> None:
     assert header.index("l2_penalty") == header.index("accuracy") + 1
     total = sum(run.history[0][name] for name in ("l2_penalty", "l1_penalty"))
     assert f"penalty {total:.4f}" in (run.folder / "log.txt").read_text()
+    assert "penalty" not in (plain.folder / "log.txt").read_text()  # the loss has no part of it
 
 
 def test_a_strong_penalty_keeps_the_weights_small(image_set: st.ImageSet) -> None:

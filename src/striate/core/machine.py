@@ -104,7 +104,7 @@ def use_device(kind: DeviceKind | None) -> None:
     global _kind
     if kind == "cuda" and not torch.cuda.is_available():
         why = "PyTorch finds none that works" if torch.version.cuda else "this PyTorch is built for the processor alone"
-        raise RecipeError(f"device cuda needs a CUDA GPU, and {why}. Leave out --device to train on the processor.")
+        raise RecipeError(f"device cuda needs a CUDA GPU, and {why}. Take --device cpu to train on the processor.")
     _kind = kind
     device.cache_clear()
 

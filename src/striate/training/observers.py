@@ -29,18 +29,21 @@ def default_observers(progress: bool, doctor: bool) -> list[Observer]:
     return [MetricsFile(), LogFile(), *([ProgressBar()] if progress else []), *([Doctor()] if doctor else [])]
 
 
-def in_one_line(entry: dict[str, float], epochs: int) -> str:
-    """Return one epoch of a run's history in words."""
+def _in_one_line(run: Run) -> str:
+    """Return the last epoch of a run in words; the penalty where it is a part of what is made small."""
+    entry = run.history[-1]
     val = f"val {entry['val_accuracy']:.2%}  " if "val_accuracy" in entry else ""
     if "val_balanced_accuracy" in entry:
         val += f"balanced {entry['val_balanced_accuracy']:.2%}  "
     if "val_mean_average_precision" in entry:
         val += f"mAP {entry['val_mean_average_precision']:.2%}  "
-    penalty = entry["l2_penalty"] + entry.get("l1_penalty", 0.0)
+    penalty = ""
+    if run.recipe.l2 or run.recipe.l1:
+        l2 = entry["l2_penalty"] if run.recipe.l2 else 0.0
+        penalty = f"penalty {l2 + entry.get('l1_penalty', 0.0):.4f}  "
     return (
-        f"epoch {entry['epoch']:.0f}/{epochs}  loss {entry['loss']:.4f}  penalty {penalty:.4f}  "
-        f"accuracy {entry['accuracy']:.2%}  "
-        f"{val}{entry['seconds']:.1f} s"
+        f"epoch {entry['epoch']:.0f}/{run.epochs}  loss {entry['loss']:.4f}  {penalty}"
+        f"accuracy {entry['accuracy']:.2%}  {val}{entry['seconds']:.1f} s"
     )
 
 
@@ -103,7 +106,7 @@ class LogFile(Observer):
 
     def on_epoch_end(self, run: Run) -> None:
         """Add the epoch."""
-        self._say(run, in_one_line(run.history[-1], run.epochs))
+        self._say(run, _in_one_line(run))
 
     def on_train_end(self, run: Run) -> None:
         """Say how it ended."""
@@ -158,7 +161,7 @@ class ProgressBar(Observer):
 
     def on_epoch_end(self, run: Run) -> None:
         """Leave a line for the epoch above the bar."""
-        self._console.print(in_one_line(run.history[-1], run.epochs), highlight=False, soft_wrap=True)
+        self._console.print(_in_one_line(run), highlight=False, soft_wrap=True)
 
     def on_train_end(self, run: Run) -> None:
         """Take the bar away."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from striate.core import files
 from striate.core.errors import FileError
 from striate.core.finding import Finding
+from striate.training.run import RECIPE_FILE
 
 FINDINGS_FILE = "findings.json"
 
@@ -29,7 +30,11 @@ def read_findings(folder: Path) -> list[Finding]:
     path = folder / FINDINGS_FILE
     try:
         return [Finding(**one) for one in json.loads(path.read_text(encoding="utf-8"))["findings"]]
+    except FileNotFoundError as error:
+        if (folder / RECIPE_FILE).exists():
+            raise FileError(f"The doctor did not watch {folder}: it was trained with --no-doctor.") from error
+        raise FileError(f"{folder} must be the folder of a run, and holds no {FINDINGS_FILE}.") from error
     except OSError as error:
-        raise FileError(f"Cannot read {path}: {error.strerror}. Name the folder of a run.") from error
+        raise FileError(f"Cannot read {path}: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise FileError(f"{path} must hold findings, got something else ({error}). Delete it.") from error
