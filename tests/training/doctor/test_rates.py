@@ -46,6 +46,12 @@ def test_a_low_rate_is_none_where_it_learned_or_nothing_can_get_through() -> Non
     assert found(rates.rate_too_low, evidence) == []
 
 
+def test_a_run_that_was_stopped_in_its_warm_up_says_nothing_about_its_rate() -> None:
+    looks = [make_look(step, update=1e-5, learning_rate=1e-4) for step in (0, 9)]
+    evidence = make_evidence(epochs(make_run(learning_rate=0.1), (1.1,), 0.3), *looks, ended=True)
+    assert found(rates.rate_too_low, evidence) == []
+
+
 def test_nothing_moves() -> None:
     evidence = make_evidence(make_run(learning_rate=0.0), make_look(update=0.0), make_look(10, update=0.0))
     assert found(rates.nothing_moves, evidence) == [("nothing-moves", "error")]

@@ -12,6 +12,7 @@ from striate.training.doctor.evidence import Evidence
 LARGE_UPDATE = 0.5  # of the norm of a layer's weights, in one step
 LARGEST_AT_TOP = 1.0
 SMALL_UPDATE = 3e-4
+FASTEST = 1000  # times the learning rate: what is advised at most, from what one run shows
 UNLEARNED = 0.5  # of the loss of no answer
 RISEN = 1.3  # times the loss of no answer, as a running mean over steps
 FILTER_PENALTY = 0.05  # of the loss of no answer, for one filter
@@ -56,13 +57,15 @@ def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
     loss = evidence.run.history[-1]["loss"]
     if not 0 < usual < SMALL_UPDATE or loss < UNLEARNED * evidence.chance or evidence.blocked:
         return
+    if max(look.learning_rate for look in evidence.looks) < recipe.learning_rate / 2:  # stopped before the top
+        return
     message = (
         f"The learning rate, {recipe.learning_rate:g} at its top, is too low: a step changes the weights of a layer by "
         f"{usual:.1g} of their size, 0.1 to 1 % is usual, and the loss is still {loss:.3g} (no answer: "
         f"{evidence.chance:.3g})."
     )
     numbers = {"update": usual, "loss": loss, "chance": evidence.chance}
-    factor = 10 ** round(math.log10(3e-3 / usual))
+    factor = min(FASTEST, 10 ** round(math.log10(3e-3 / usual)))
     fix = f"Take --lr {recipe.learning_rate * factor:g}."
     yield Finding("learning-rate-too-low", "warning", "recipe", message, numbers, fix)
 
