@@ -145,6 +145,16 @@ def test_what_a_crash_left_half_written_is_removed(image_set: st.ImageSet, stopp
     assert len(list((stopped / "checkpoint").iterdir())) == 2
 
 
+def test_a_run_that_was_killed_between_its_last_checkpoint_and_removing_the_oldest(
+    image_set: st.ImageSet, tmp_path: Path, at_every_step: None
+) -> None:
+    folder = train(image_set, tmp_path / "run").folder
+    last, before = checkpoints_in(folder)
+    shutil.copy(before, folder / "checkpoint" / "step-1.safetensors")
+    resume(image_set, folder)
+    assert checkpoints_in(folder) == [last, before]
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint(image_set: st.ImageSet, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     RECIPE.write(tmp_path / "run" / "recipe.toml")

@@ -142,6 +142,8 @@ class Checkpoints:
     def restore(self, held: Checkpoint) -> None:
         """Put the run, its network, its optimiser and its average back to where a checkpoint left them.
 
+        What a crash left besides the last two checkpoints is removed.
+
         Raises:
             FileError: the checkpoint is of another network or of other pictures.
         """
@@ -166,6 +168,8 @@ class Checkpoints:
         run.checkpoint, self._step = held.path, run.step
         older = [path for path in checkpoints_in(run.folder) if path not in held.damaged and path != held.path]
         self._whole = [*older[:1], held.path]
+        if processes.first():
+            self._remove_others()  # a run that was killed between writing and removing
 
     def save_when_due(self) -> None:
         """Write a checkpoint where the last one is long enough ago for its cost.
