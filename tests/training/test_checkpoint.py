@@ -139,8 +139,9 @@ def test_where_all_are_damaged_a_sentence_says_so(image_set: st.ImageSet, stoppe
         resume(image_set, stopped)
 
 
-def test_what_a_crash_left_half_written_is_removed(image_set: st.ImageSet, stopped: Path) -> None:
-    (stopped / "checkpoint" / ".step-16.safetensors.abc").write_bytes(b"half")
+@pytest.mark.parametrize("name", [".step-16.safetensors.abc", ".tmpThu6r7"])
+def test_what_a_crash_left_half_written_is_removed(image_set: st.ImageSet, stopped: Path, name: str) -> None:
+    (stopped / "checkpoint" / name).write_bytes(b"half")
     resume(image_set, stopped)
     assert len(list((stopped / "checkpoint").iterdir())) == 2
 

@@ -35,6 +35,7 @@ KEPT = 2  # where the newest turns out to be damaged, there is the one before it
 MOST_COST = 0.01  # the part of the time that writing them may take
 MIDDLE_SECONDS = 60.0  # within an epoch they are at least this far apart; the end of one is the better place
 _CHECKSUM = "checksum"  # the tensor that holds it
+_HALF_WRITTEN = (".step-*", ".tmp??????")  # by us; by safetensors, which renames what it wrote itself
 _REPLANNED = {"epochs", "pace", "phases"}  # what a run with a budget changes itself, after its last checkpoint too
 
 
@@ -252,7 +253,8 @@ class Checkpoints:
     def _remove_others(self) -> None:
         """Remove older checkpoints, damaged ones, and what a crash left half-written."""
         folder = self._run.folder / CHECKPOINT_FOLDER
-        for path in {*checkpoints_in(self._run.folder), *folder.glob(".step-*")} - {*self._whole}:
+        half_written = {path for pattern in _HALF_WRITTEN for path in folder.glob(pattern)}
+        for path in {*checkpoints_in(self._run.folder), *half_written} - {*self._whole}:
             with contextlib.suppress(OSError):  # no reason to end a run
                 path.unlink()
 
