@@ -50,8 +50,10 @@ def at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def whole(image_set: st.ImageSet, tmp_path_factory: pytest.TempPathFactory) -> st.Run:
-    """A run that was never stopped."""
-    return train(image_set, tmp_path_factory.mktemp("whole") / "run")
+    """A run that was never stopped, with the checkpoints of its start and its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "MOST_COST", 1e-9)
+        return train(image_set, tmp_path_factory.mktemp("whole") / "run")
 
 
 @pytest.fixture
