@@ -25,14 +25,14 @@ from striate.training.run import Run
 from trials import quick, report, say, spread, upper_bound
 
 BOUND = 1.03
-PAIRS, QUICK_PAIRS = 40, 2
+PAIRS, QUICK_PAIRS = 150, 2
 CLASSES = 10
 # network, shape of a picture, batch size, optimiser, steps in a turn
 CASES = (
-    ("lenet5", (1, 28, 28), 128, "sgd", 40),
-    ("speednet_small", (1, 28, 28), 256, "adamw", 30),
-    ("speednet", (3, 32, 32), 128, "sgd", 2),
-    ("resnet18", (3, 64, 64), 64, "sgd", 2),
+    ("lenet5", (1, 28, 28), 128, "sgd", 10),
+    ("speednet_small", (1, 28, 28), 256, "adamw", 8),
+    ("speednet", (3, 32, 32), 128, "sgd", 1),
+    ("resnet18", (3, 64, 64), 64, "sgd", 1),
 )
 
 

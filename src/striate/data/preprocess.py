@@ -6,6 +6,7 @@ tensor operations that export unchanged, so that preprocessing cannot drift from
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -58,9 +59,16 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
     Returns:
         (…, C, H, W) float32, on the same device.
     """
-    mean = torch.tensor(spec.mean, device=images.device).view(-1, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(-1, 1, 1)
-    return images.to(torch.float32, copy=True).sub_(255 * mean).mul_(1 / (255 * std))
+    offset, factor = _offset_and_factor(spec.mean, spec.std, images.device)
+    return images.to(torch.float32, copy=True).sub_(offset).mul_(factor)
+
+
+@functools.lru_cache(maxsize=64)  # making them anew would take as long as the rest, for small pictures
+def _offset_and_factor(
+    means: tuple[float, ...], deviations: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (means, deviations))
+    return 255 * mean, 1 / (255 * std)
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -64,7 +64,6 @@ def share_statistics(*networks: nn.Module) -> None:
         processes.spread(network.buffers())
 
 
-@torch.no_grad()
 def reduce_step(run: Run, loss: float, correct: float) -> tuple[float, float]:
     """Add up the gradients of all processes, and agree on what else a step ends with: one all-reduce.
 

@@ -90,11 +90,13 @@ class Doctor(Observer):
         self._say = say or _to_standard_error
         self._evidence: Evidence | None = None
         self._before_update: list[Tensor] | None = None
+        self._parameters: list[Tensor] = []
         self._epoch = -1
 
     def on_train_begin(self, run: Run) -> None:
         """Take up what was found before a resumed run was stopped, and look at pictures and network."""
         self._evidence = Evidence(run, run.class_shares, structure=before.advice(run))
+        self._parameters = [*run.network.parameters()]
         if run.step:
             with contextlib.suppress(FileError):
                 run.findings.extend(read_findings(run.folder))
@@ -115,8 +117,9 @@ class Doctor(Observer):
 
     def _refuse_non_finite(self, run: Run) -> None:
         # What is not finite on the way back reaches the first layers; the last one has what comes from the loss alone.
-        gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
-        if gradients and not all(math.isfinite(one.sum().item()) for one in (gradients[0], gradients[-1])):
+        first = next((p.grad for p in self._parameters if p.grad is not None), None)
+        last = next((p.grad for p in reversed(self._parameters) if p.grad is not None), None)
+        if not all(math.isfinite(one.sum().item()) for one in (first, last) if one is not None):
             finding = explain_gradient(run)
             run.findings.append(finding)
             raise TrainingError(
