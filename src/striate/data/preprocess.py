@@ -59,16 +59,21 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
     Returns:
         (…, C, H, W) float32, on the same device.
     """
-    offset, factor = _offset_and_factor(spec.mean, spec.std, images.device)
+    traced = torch.compiler.is_compiling()  # what is made then stands for numbers, and is of no use afterwards
+    constants = _offset_and_factor if traced else _kept_offset_and_factor
+    offset, factor = constants(spec.mean, spec.std, images.device)
     return images.to(torch.float32, copy=True).sub_(offset).mul_(factor)
 
 
-@functools.lru_cache(maxsize=64)  # making them anew would take as long as the rest, for small pictures
 def _offset_and_factor(
     means: tuple[float, ...], deviations: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (means, deviations))
     return 255 * mean, 1 / (255 * std)
+
+
+# Making them anew takes as long as the rest where pictures are small.
+_kept_offset_and_factor = functools.lru_cache(maxsize=64)(_offset_and_factor)
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
