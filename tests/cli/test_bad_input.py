@@ -139,6 +139,8 @@ def test_a_batch_that_does_not_fit_in_memory(
         (("--lr-range", "r.svg", "--budget", "1m"), ("--lr-range does not train, so --budget must be left out",)),
         (("--lr-range", "r.svg", "--preview", "p.png"), ("--preview does not train, so --lr-range must be left out",)),
         (("--preview", "p.png", "--output", "run"), ("--preview does not train, so --output must be left out",)),
+        (("--lr-range", "r.png"), ("must end in .svg, got r.png. Try r.svg.",)),
+        (("--preview", "p.jpg"), ("must end in .png, got p.jpg. Try p.png.",)),
         (("more",), ("more",)),
     ],
 )

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from striate.core.errors import FileError
-from striate.core.files import cache_folder, replacing, write_text
+from striate.core.files import cache_folder, held_alone, replacing, write_text
 
 
 def test_the_cache_is_where_it_is_asked_to_be(tmp_path, monkeypatch):
@@ -61,3 +63,29 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(FileError, match=r"Cannot write .*folder: "):
         write_text(tmp_path / "folder", "text")
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with (
+        held_alone(tmp_path),
+        pytest.raises(FileError, match="Another process is at work in"),
+        held_alone(tmp_path),
+    ):
+        pass
+    with held_alone(tmp_path):
+        pass
+
+
+def test_a_folder_is_free_again_once_who_held_it_was_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib; from striate.core.files import held_alone\n"
+        "with held_alone(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(FileError), held_alone(tmp_path):
+            pass
+        other.kill()
+    with held_alone(tmp_path):
+        pass

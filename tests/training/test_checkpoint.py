@@ -158,6 +158,20 @@ def test_a_run_that_was_killed_between_its_last_checkpoint_and_removing_the_olde
     assert checkpoints_in(folder) == [last, before]
 
 
+def test_a_run_that_two_resume(image_set: st.ImageSet, whole: st.Run, stopped: Path) -> None:
+    refused: list[str] = []
+
+    class Resumes(st.Observer):
+        def on_train_begin(self, run: st.Run) -> None:
+            with pytest.raises(st.FileError) as error:
+                resume(image_set, stopped)
+            refused.append(str(error.value))
+
+    run = resume(image_set, stopped, Resumes())
+    assert refused == [f"Another process is at work in {stopped}. Wait until it ends, or stop it."]
+    assert same_weights(run.network, whole.network)
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint(image_set: st.ImageSet, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     RECIPE.write(tmp_path / "run" / "recipe.toml")

@@ -26,6 +26,8 @@ from striate.data.augment.preview import EPOCHS, preview
 from striate.data.balance import balancing_shares
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
+from striate.drawing.grid import Sheet
+from striate.drawing.svg import Drawing
 from striate.evaluation.metrics import Score, evaluate
 from striate.evaluation.multilabel import MultiScore
 from striate.evaluation.predictions import predictions_of, write_predictions
@@ -115,6 +117,10 @@ def train(
         budget=budget,
         auto_batch_size=auto_batch_size,
     )
+    if preview_file is not None:
+        Sheet.check_name(preview_file)
+    if lr_range is not None:
+        Drawing.check_name(lr_range)
     audited = None
     if resume is not None:
         _check_left_out(

@@ -10,6 +10,11 @@ from pathlib import Path
 
 from striate.core.errors import FileError
 
+try:
+    import fcntl
+except ImportError:  # there are none on Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again: ``$STRIATE_CACHE``, else ``~/.cache/striate``.
@@ -56,6 +61,30 @@ def replacing(path: Path) -> Iterator[Path]:
         raise FileError(f"Cannot write {path}: {error.strerror}.") from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Keep a folder from others who ask for it in this way, until the block or the process ends.
+
+    Where the system has no such locks, nobody is refused.
+
+    Raises:
+        FileError: another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FileError(f"Another process is at work in {folder}. Wait until it ends, or stop it.") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

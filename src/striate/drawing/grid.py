@@ -92,10 +92,14 @@ class Sheet:
         Raises:
             FileError: the name does not end in .png, or it cannot be written.
         """
-        path = Path(path)
+        self.check_name(Path(path))
+        files.write_bytes(Path(path), self.png())
+
+    @staticmethod
+    def check_name(path: Path) -> None:
+        """Refuse a file that does not end in .png, before what shall be drawn is computed."""
         if path.suffix.lower() != ".png":
             raise FileError(f"The file of a sheet must end in .png, got {path}. Try {path.with_suffix('.png')}.")
-        files.write_bytes(path, self.png())
 
     def _repr_png_(self) -> bytes:
         return self.png()

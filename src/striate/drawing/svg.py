@@ -52,10 +52,14 @@ class Drawing(str):
         Raises:
             FileError: the name does not end in .svg, or it cannot be written.
         """
-        path = Path(path)
+        self.check_name(Path(path))
+        files.write_text(Path(path), self)
+
+    @staticmethod
+    def check_name(path: Path) -> None:
+        """Refuse a file that does not end in .svg, before what shall be drawn is computed."""
         if path.suffix.lower() != ".svg":
             raise FileError(f"The file of a drawing must end in .svg, got {path}. Try {path.with_suffix('.svg')}.")
-        files.write_text(path, self)
 
     def _repr_svg_(self) -> str:
         return str(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.core import machine, processes
+from striate.core import files, machine, processes
 from striate.core.errors import RecipeError
 from striate.core.machine import Execution
 from striate.data.batches import batch_count
@@ -86,7 +87,7 @@ def fit(
         NetworkError: the network does not fit the pictures.
         RecipeError: a field or value that a recipe does not have, or that does not fit the network or the pictures.
         TrainingError: the loss is no longer finite.
-        FileError: the folder cannot be written, or holds no checkpoint to resume.
+        FileError: the folder cannot be written, holds no checkpoint to resume, or another process trains in it.
     """
     if resume and (recipe or folder or changes or budget is not None):
         raise RecipeError("A resumed run keeps its own recipe and folder: leave them out with resume.")
@@ -116,13 +117,14 @@ def fit(
         execution = _resolve(run)
         timing = look_ahead(run, val, execution, resuming=held is not None)
         run.folder = Path(resume) if resume else _new_folder(run, folder)
-        try:
-            _train(run, val, watchers, execution, timing, held)
-        except BaseException as error:
-            run.stop_reason = run.stop_reason or type(error).__name__
-            raise
-        finally:
-            _tell(watchers, "on_train_end", run)
+        with files.held_alone(run.folder) if processes.first() else contextlib.nullcontext():
+            try:
+                _train(run, val, watchers, execution, timing, held)
+            except BaseException as error:
+                run.stop_reason = run.stop_reason or type(error).__name__
+                raise
+            finally:
+                _tell(watchers, "on_train_end", run)
     return run
 
 
