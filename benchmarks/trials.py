@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import statistics
 import subprocess
 import sys
@@ -31,7 +32,9 @@ def train(*words: object) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         output = ["--output", f"{folder}/run", "--no-report", "--json"]
         command = [sys.executable, "-m", "striate", "train", *map(str, words), *output]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{shlex.join(command)}\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout)
     return {key: value for key, value in result.items() if key != "run"}
 

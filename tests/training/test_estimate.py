@@ -14,7 +14,7 @@ from striate.training.recipe import Phase, Recipe
 from striate.training.run import Run
 from tests.conftest import make_image_set
 
-PASS_SECONDS = 0.01
+PASS_SECONDS = 0.05
 
 
 class Slow(nn.Module):

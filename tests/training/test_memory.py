@@ -61,6 +61,15 @@ def test_of_a_network_that_does_not_always_do_the_same_the_peaks_are_compared() 
     assert moments_between([1, 50, 20], [1, 60], 2) == [Moment(30, 10)]
 
 
+def test_a_step_is_rehearsed_operation_by_operation() -> None:
+    """What is kept from one step to the next would make the second another one, of which only the peak is known."""
+    pictures, labels = torch.zeros(9, 1, 13, 11, dtype=torch.uint8), torch.arange(9) % 3
+    images = st.load_data({"train": (pictures, labels), "val": (pictures, labels)})  # a Spec of its own
+    need = rehearse(st.build("conv 4@3x3 relu | gap | fc 3", images.spec), images, st.Recipe())
+    assert len(need.moments) > 20
+    assert max(one.picture for one in need.moments) >= 4 * 4 * 13 * 11  # the maps, float32
+
+
 def test_the_largest_batch_is_the_last_that_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     need = Need(10**6, [Moment(4 * 10**6, 10**4), Moment(0, 10**5)])
     monkeypatch.setattr(machine, "available_memory", lambda: 10**9)

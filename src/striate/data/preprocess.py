@@ -6,7 +6,6 @@ tensor operations that export unchanged, so that preprocessing cannot drift from
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -59,21 +58,10 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
     Returns:
         (…, C, H, W) float32, on the same device.
     """
-    traced = torch.compiler.is_compiling()  # what is made then stands for numbers, and is of no use afterwards
-    constants = _offset_and_factor if traced else _kept_offset_and_factor
-    offset, factor = constants(spec.mean, spec.std, images.device)
+    device = images.device
+    offset = torch.tensor([255 * mean for mean in spec.mean], device=device).view(-1, 1, 1)
+    factor = torch.tensor([1 / (255 * std) for std in spec.std], device=device).view(-1, 1, 1)
     return images.to(torch.float32, copy=True).sub_(offset).mul_(factor)
-
-
-def _offset_and_factor(
-    means: tuple[float, ...], deviations: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (means, deviations))
-    return 255 * mean, 1 / (255 * std)
-
-
-# Making them anew takes as long as the rest where pictures are small.
-_kept_offset_and_factor = functools.lru_cache(maxsize=64)(_offset_and_factor)
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
