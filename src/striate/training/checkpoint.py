@@ -164,7 +164,8 @@ class Checkpoints:
         run.stop_reason = run.stop_reason or header.stop_reason  # Ctrl-C may have come first
         run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], header.tally["correct"])
         if header.best is not None:
-            run.best = Best(**header.best.model_dump(), state=_under("best.", held.tensors))
+            state = _under("best.", held.tensors) or _under("network.", held.tensors)  # of a run that has ended
+            run.best = Best(**header.best.model_dump(), state=state)
         run.notes += _notes(held)
         run.checkpoint, self._step = held.path, run.step
         older = [path for path in checkpoints_in(run.folder) if path not in held.damaged and path != held.path]
@@ -208,14 +209,17 @@ class Checkpoints:
         self._seconds = self._saved_at - start
 
     def _state(self) -> dict[str, Tensor]:
-        """Return what must be saved: at the start and at the end of a run that is less than in the middle."""
+        """Return what must be saved: at the start, and at the end of a run, that is less than in the middle."""
         run = self._run
-        ends = run.finished or (run.stop_reason is not None and not run.interrupted)
+        average = None if self._average is None else self._average.network.state_dict()
+        if run.finished or (run.stop_reason is not None and not run.interrupted):
+            result = run.best.state if run.best else average or run.network.state_dict()
+            return {f"network.{name}": tensor for name, tensor in result.items()}
         state = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
-        if run.step and not ends:
+        if run.step:
             state |= {f"optimizer.{name}": tensor for name, tensor in self._updater.state().items()}
-        if run.step and self._average is not None:
-            state |= {f"average.{name}": tensor for name, tensor in self._average.network.state_dict().items()}
+        if run.step and average is not None:
+            state |= {f"average.{name}": tensor for name, tensor in average.items()}
         if run.best is not None:
             state |= {f"best.{name}": tensor for name, tensor in run.best.state.items()}
         return state
