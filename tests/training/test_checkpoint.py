@@ -380,7 +380,7 @@ except st.FileError as error:
 def test_a_file_that_cannot_grow_leaves_the_checkpoint_before_it(
     image_set: st.ImageSet, whole: st.Run, tmp_path: Path
 ) -> None:
-    """The checkpoint before the first step fits under the limit; the one after it, with what the optimiser keeps, does not."""
+    """The checkpoint before the first step fits under the limit; the next, with what the optimiser keeps, does not."""
     first = train(image_set, tmp_path / "first", StopAt(1)).folder / "checkpoint" / "step-0.safetensors"
     root = str(Path(__file__).resolve().parents[2])
     words = [sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path / "run"), str(first.stat().st_size + 1000)]
@@ -462,7 +462,7 @@ def test_the_recipe_in_the_folder_is_the_one_of_the_checkpoint(stopped: Path) ->
 
 
 def test_the_start_and_the_end_are_small(stopped: Path, whole: st.Run) -> None:
-    """Before the first step the optimiser and the average are as they are made; after the last only the result counts."""
+    """Before the first step the optimiser and the average are as they are made; at the end the result is enough."""
     parts = [
         {name.partition(".")[0] for name in _tensors(path)} for path in (checkpoints_in(stopped)[0], *_ends(whole))
     ]
