@@ -32,7 +32,7 @@ def one(words: list[str], budget: str) -> dict[str, Any]:
     assert seconds is not None
     share, top = float(rows[-1]["seconds"]) / seconds, max(float(row["learning_rate"]) for row in rows)
     return {
-        "data": words[0],
+        "data": Path(words[0]).name,
         "budget": budget,
         "share": share,
         "learning_rate": float(rows[-1]["learning_rate"]),

@@ -412,7 +412,7 @@ def run_case(case: Case, table: Table, images: st.ImageSet | None = None) -> dic
         try:
             st.fit(network, images, recipe, folder=f"{folder}/run", progress=False, observers=[Keep(found)])
         except st.StriateError as error:
-            stopped = str(error)
+            stopped = str(error).replace(f"{folder}/", "")
     # What is refused before it begins has no run; the refusal is in the words of the error.
     findings = {one.code: one.severity for one in found[0].findings} if found else {"refused": "error"}
     history = found[0].history if found else []

@@ -26,8 +26,6 @@ from striate.data.augment.preview import EPOCHS, preview
 from striate.data.balance import balancing_shares
 from striate.data.imageset import ImageSet, Split
 from striate.data.load import load_data
-from striate.drawing.grid import Sheet
-from striate.drawing.svg import Drawing
 from striate.evaluation.metrics import Score, evaluate
 from striate.evaluation.multilabel import MultiScore
 from striate.evaluation.predictions import predictions_of, write_predictions
@@ -118,9 +116,9 @@ def train(
         auto_batch_size=auto_batch_size,
     )
     if preview_file is not None:
-        Sheet.check_name(preview_file)
+        files.check_ending(preview_file, ".png", "sheet")
     if lr_range is not None:
-        Drawing.check_name(lr_range)
+        files.check_ending(lr_range, ".svg", "drawing")
     audited = None
     if resume is not None:
         _check_left_out(

@@ -77,14 +77,26 @@ def held_alone(folder: Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FileError(f"Another process is at work in {folder}. Wait until it ends, or stop it.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FileError(f"Another process is at work in {folder}. Wait until it ends, or stop it.") from error
+        except OSError:
+            pass  # a file system without locks
         yield
     finally:
         os.close(descriptor)
+
+
+def check_ending(path: str | Path, ending: str, what: str) -> None:
+    """Refuse the name of a file that does not end as what is written to it should, such as ``.svg`` for a drawing.
+
+    Raises:
+        FileError: with the name to take instead.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ending:
+        raise FileError(f"The file of a {what} must end in {ending}, got {path}. Try {path.with_suffix(ending)}.")
 
 
 def write_text(path: Path, text: str) -> None:

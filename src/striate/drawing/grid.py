@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from striate.core import files
-from striate.core.errors import FileError
 from striate.drawing.colours import ABOUT_ZERO, Scale
 from striate.drawing.svg import FAINT, INK
 
@@ -92,14 +91,8 @@ class Sheet:
         Raises:
             FileError: the name does not end in .png, or it cannot be written.
         """
-        self.check_name(Path(path))
+        files.check_ending(path, ".png", "sheet")
         files.write_bytes(Path(path), self.png())
-
-    @staticmethod
-    def check_name(path: Path) -> None:
-        """Refuse a file that does not end in .png, before what shall be drawn is computed."""
-        if path.suffix.lower() != ".png":
-            raise FileError(f"The file of a sheet must end in .png, got {path}. Try {path.with_suffix('.png')}.")
 
     def _repr_png_(self) -> bytes:
         return self.png()

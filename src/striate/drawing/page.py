@@ -18,7 +18,6 @@ from typing import final
 from PIL import Image
 
 from striate.core import files
-from striate.core.errors import FileError
 from striate.core.finding import Finding
 from striate.drawing.grid import Sheet
 from striate.drawing.svg import Drawing
@@ -148,10 +147,8 @@ class Page(str):
         Raises:
             FileError: the name does not end in .html, or it cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".html":
-            raise FileError(f"The file of a page must end in .html, got {path}. Try {path.with_suffix('.html')}.")
-        files.write_text(path, self)
+        files.check_ending(path, ".html", "page")
+        files.write_text(Path(path), self)
 
 
 def draw_page(sections: Sequence[Section], *, title: str, subtitle: str = "", largest: int = LARGEST) -> Page:

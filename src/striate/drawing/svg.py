@@ -11,7 +11,6 @@ from typing import final
 from xml.sax.saxutils import escape, quoteattr
 
 from striate.core import files
-from striate.core.errors import FileError
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 SMALLEST = 9.0  # px: what a person can read at natural size
@@ -52,14 +51,8 @@ class Drawing(str):
         Raises:
             FileError: the name does not end in .svg, or it cannot be written.
         """
-        self.check_name(Path(path))
+        files.check_ending(path, ".svg", "drawing")
         files.write_text(Path(path), self)
-
-    @staticmethod
-    def check_name(path: Path) -> None:
-        """Refuse a file that does not end in .svg, before what shall be drawn is computed."""
-        if path.suffix.lower() != ".svg":
-            raise FileError(f"The file of a drawing must end in .svg, got {path}. Try {path.with_suffix('.svg')}.")
 
     def _repr_svg_(self) -> str:
         return str(self)

@@ -211,15 +211,14 @@ class Checkpoints:
     def _state(self) -> dict[str, Tensor]:
         """Return what must be saved: at the start, and at the end of a run, that is less than in the middle."""
         run = self._run
-        average = None if self._average is None else self._average.network.state_dict()
+        average = self._average.network if self._average else None
         if run.finished or (run.stop_reason is not None and not run.interrupted):
-            result = run.best.state if run.best else average or run.network.state_dict()
-            return {f"network.{name}": tensor for name, tensor in result.items()}
+            return {f"network.{name}": tensor for name, tensor in run.result(average or run.network).items()}
         state = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
         if run.step:
             state |= {f"optimizer.{name}": tensor for name, tensor in self._updater.state().items()}
         if run.step and average is not None:
-            state |= {f"average.{name}": tensor for name, tensor in average.items()}
+            state |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
         if run.best is not None:
             state |= {f"best.{name}": tensor for name, tensor in run.best.state.items()}
         return state

@@ -254,8 +254,7 @@ def _resolve(run: Run) -> Execution:
 def _finish(run: Run, val: Split | None, average: WeightAverage | None) -> None:
     """Give the network the weights that did best on val, or its last ones where nothing was measured, and save it."""
     _write_recipe(run)  # a budget may have changed it
-    last = average.network if average else run.network
-    run.network.load_state_dict(run.best.state if run.best else last.state_dict())
+    run.network.load_state_dict(run.result(average.network if average else run.network))
     share_statistics(run.network)
     run.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     if val is not None and run.spec.task.labels == "multi":

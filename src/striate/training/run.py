@@ -183,6 +183,10 @@ class Run:
         """Whether there is nothing left to train."""
         return self.step == self.total_steps
 
+    def result(self, last: nn.Module) -> dict[str, Tensor]:
+        """Return the weights that did best on val, or the last ones, which ``last`` has, where nothing was measured."""
+        return self.best.state if self.best else last.state_dict()
+
     @property
     def interrupted(self) -> bool:
         """Whether it was stopped from outside, so that it can be resumed."""
