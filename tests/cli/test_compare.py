@@ -88,5 +88,8 @@ def test_what_cannot_be_compared(striate: Striate, trained: Path, tmp_path: Path
     assert done.status == 2
     assert "does not say what it was trained on. Name the pictures: striate compare" in done.err
     done = striate("compare", trained, trained, "--output", "sheet.svg")
-    assert (done.status, done.err) == (2, "striate: --output must end in .png, got sheet.svg. Try sheet.png.\n")
+    assert (done.status, done.err) == (
+        2,
+        "striate: The file of a sheet must end in .png, got sheet.svg. Try sheet.png.\n",
+    )
     assert striate("compare", trained, tmp_path / "none").status == 2

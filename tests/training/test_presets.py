@@ -126,7 +126,7 @@ def test_published_weights_are_tuned_in_two_steps_whatever_the_epochs() -> None:
 
 def test_a_file_may_hold_what_a_preset_holds_and_a_name_means_the_preset(tmp_path: Path) -> None:
     Path("mnist").write_text("epochs = 77")
-    assert read_preset("mnist").recipe.epochs == 1
+    assert read_preset("mnist").recipe.epochs == 0.9
     assert read_preset("./mnist").recipe.epochs == 77
     (tmp_path / "own.toml").write_text(preset_text("photographs"))
     assert read_preset(tmp_path / "own.toml") == read_preset("photographs")

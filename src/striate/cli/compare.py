@@ -7,6 +7,7 @@ from pathlib import Path
 
 from striate.cli.evaluate import unseen_pictures
 from striate.cli.output import Json, print_json, print_table, say
+from striate.core import files
 from striate.core.errors import DataError
 from striate.data.imageset import Split
 from striate.evaluation.compare import Comparison, check_same_answers
@@ -44,8 +45,8 @@ def compare(
         data_dir: Where the files of a named data set are.
         output: Draw the pictures that are answered differently into this .png file.
     """
-    if output is not None and output.suffix.lower() != ".png":
-        raise DataError(f"--output must end in .png, got {output}. Try {output.with_suffix('.png')}.")
+    if output is not None:
+        files.check_ending(output, ".png", "sheet")
     classifiers = load_classifier(first), load_classifier(second)
     check_same_answers(*classifiers)
     if data is None:

@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 from cyclopts import Parameter
 from torch import nn
@@ -115,10 +115,6 @@ def train(
         budget=budget,
         auto_batch_size=auto_batch_size,
     )
-    if preview_file is not None:
-        files.check_ending(preview_file, ".png", "sheet")
-    if lr_range is not None:
-        files.check_ending(lr_range, ".svg", "drawing")
     audited = None
     if resume is not None:
         _check_left_out(
@@ -145,28 +141,18 @@ def train(
             network, images = _stopped(resume, data, data_dir)
         run = fit(network, images, resume=resume, doctor=not no_doctor)
     else:
-        base = read_preset(config) if config else None
-        if base and base.fine_tuning and not pretrained:
-            raise RecipeError(f"The recipe {config} is for weights that know something already: add --pretrained.")
-        changes = {name: getattr(recipe, name) for name in recipe.model_fields_set}
-        said = base.recipe.changed(**changes) if base else recipe  # the rest is chosen when the pictures are known
-        like, weights = _published(model, size, channels) if pretrained else (None, None)
-        size, channels = (None, None) if pretrained else (size, channels)  # like has them
-        with processes.first_of_machine_first():
-            images = load_data(
-                data or "digits",
-                data_dir=data_dir,
-                size=size,
-                channels=channels,
-                seed=said.seed,
-                like=like,
-                stored_size=said.stored_size,
-                group_by=group_by,
-                skip_unreadable=skip_unreadable,
-            )
-        model = model or (base.model if base else None) or recommended_model(images)
-        base = base or recommended_preset(images, model, pretrained=pretrained)
-        chosen = base.recipe_for(build_on_meta(model, images.spec), images.spec.input, **changes)
+        images, model, chosen, weights = _chosen(
+            data or "digits",
+            recipe,
+            config=config,
+            model=model,
+            pretrained=pretrained,
+            size=size,
+            channels=channels,
+            data_dir=data_dir,
+            group_by=group_by,
+            skip_unreadable=skip_unreadable,
+        )
         if preview_file is not None:
             return _write_preview(preview_file, images, chosen, json)
         with processes.first_of_machine_first():
@@ -189,6 +175,37 @@ def train(
     if not no_report and processes.first():
         _write_page(run, images, json)
     return 0
+
+
+def _chosen(
+    data: str,
+    recipe: Recipe,
+    *,
+    config: str | None,
+    model: str | None,
+    pretrained: bool,
+    size: int | None,
+    channels: int | None,
+    **options: Any,
+) -> tuple[ImageSet, str, Recipe, str | None]:
+    """Return the pictures, the network, the recipe for both, and the weights to start from.
+
+    What is left open is chosen by the pictures. ``recipe`` holds what single flags say, ``options`` how to load.
+    """
+    base = read_preset(config) if config else None
+    if base and base.fine_tuning and not pretrained:
+        raise RecipeError(f"The recipe {config} is for weights that know something already: add --pretrained.")
+    changes = {name: getattr(recipe, name) for name in recipe.model_fields_set}
+    said = base.recipe.changed(**changes) if base else recipe  # the rest is chosen when the pictures are known
+    like, weights = _published(model, size, channels) if pretrained else (None, None)
+    size, channels = (None, None) if pretrained else (size, channels)  # like has them
+    with processes.first_of_machine_first():
+        images = load_data(
+            data, size=size, channels=channels, seed=said.seed, like=like, stored_size=said.stored_size, **options
+        )
+    model = model or (base.model if base else None) or recommended_model(images)
+    base = base or recommended_preset(images, model, pretrained=pretrained)
+    return images, model, base.recipe_for(build_on_meta(model, images.spec), images.spec.input, **changes), weights
 
 
 def _write_preview(path: Path, images: ImageSet, recipe: Recipe, json: bool) -> int:
@@ -243,7 +260,7 @@ def _check_contradictions(
     budget: str | None,
     auto_batch_size: bool,
 ) -> None:
-    """Refuse flags of which one leaves nothing to another; ``looks`` are those in the place of training."""
+    """Refuse flags of which one leaves nothing to another; ``looks`` are files to write in the place of training."""
     if budget is not None and "epochs" in recipe.model_fields_set:
         raise RecipeError("--budget chooses the epochs: leave out --epochs, or --budget.")
     if auto_batch_size and "batch_size" in recipe.model_fields_set:
@@ -253,6 +270,10 @@ def _check_contradictions(
         others = {"budget": budget, "output": output, **{name: path for name, path in looks.items() if name != look}}
         for other in (name for name, value in others.items() if value is not None):
             raise RecipeError(f"--{look} does not train, so --{other} must be left out with it.")
+    if looks["preview"] is not None:
+        files.check_ending(looks["preview"], ".png", "sheet")
+    if looks["lr-range"] is not None:
+        files.check_ending(looks["lr-range"], ".svg", "drawing")
 
 
 def _check_left_out(recipe: Recipe, **flags: object) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -22,6 +24,23 @@ def make(shape: tuple[int, int, int], classes: int = 10, patch: int = 2, logit_s
         whitening_stride=1,
         head="flatten",
         logit_scale=logit_scale,
+    )
+
+
+def make_unpadded(shape: tuple[int, int, int], depth: int, unpadded: int, pool: bool) -> SpeedNet:
+    return SpeedNet(
+        shape,
+        3,
+        widths=(4, 4),
+        depths=(depth, 1),
+        strides=(2, 1),
+        pool=pool,
+        patch=3,
+        directions=9,
+        whitening_stride=1,
+        head="flatten",
+        logit_scale=1.0,
+        unpadded=unpadded,
     )
 
 
@@ -87,6 +106,39 @@ def test_parameters_at_the_papers_size(name: str, parameters: int) -> None:
     shape = (3, 32, 32) if name == "speednet" else (1, 28, 28)
     network = st.build(name, make_spec(shape, 10))
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("unpadded", "sides", "multiply_adds"),
+    [(0, (14, 7, 4, 4), 1_180_744), (1, (13, 7, 4, 4), None), (2, (13, 6, 3, 3), 717_426)],
+)
+def test_layers_without_zeros_around_their_maps(
+    unpadded: int, sides: tuple[int, ...], multiply_adds: int | None
+) -> None:
+    spec = make_spec((1, 28, 28), 10)
+    network = st.build(f"speednet_small(unpadded={unpadded})", spec)
+    maps = [network.whitening(torch.randn(2, 1, 28, 28))]
+    for group in network.groups:
+        maps.append(group(maps[-1]))
+    assert tuple(one.shape[-1] for one in maps) == sides
+    assert network.head.in_features == 64 * sides[-1] ** 2
+    assert multiply_adds in (None, st.summary(network, spec).multiply_adds)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("unpadded", range(6))
+def test_the_head_takes_what_unpadded_groups_leave(pool: bool, unpadded: int) -> None:
+    for side, depth in itertools.product(range(20, 34), (1, 2, 3)):
+        network = make_unpadded((1, side, side + 1), depth, unpadded, pool)
+        assert network(torch.randn(2, 1, side, side + 1)).shape == (2, 3)
+
+
+def test_unpadded_layers_need_larger_pictures() -> None:
+    make_unpadded((1, 13, 13), 2, 5, pool=False)
+    with pytest.raises(
+        st.NetworkError, match="larger pictures for 5 unpadded layers, got 12×12: leave more layers pad"
+    ):
+        make_unpadded((1, 12, 12), 2, 5, pool=False)
 
 
 def test_the_logits_are_scaled() -> None:

@@ -59,6 +59,8 @@ class SpeedNet(nn.Module):
         patch: side of the whitened patches in pixels.
         directions: how many of the C · patch² directions are kept, those of the largest variance first.
         whitening_stride: in pixels.
+        unpadded: how many of the first layers, from the whitening on, see no zeros around their maps: cheaper where
+            pictures have a margin that says nothing.
         head: ``max`` gives the linear layer the largest value of each map, ``flatten`` all values.
         logit_scale: what the logits are multiplied by.
 
@@ -79,6 +81,7 @@ class SpeedNet(nn.Module):
         whitening_stride: int,
         head: Literal["max", "flatten"],
         logit_scale: float,
+        unpadded: int = 0,
     ) -> None:
         super().__init__()
         if not len(widths) == len(depths) == len(strides):
@@ -90,16 +93,23 @@ class SpeedNet(nn.Module):
             raise NetworkError(f"SpeedNet needs pictures of at least {patch}×{patch}, got {height}×{width}.")
         inputs = 2 * min(directions, channels * patch**2)
         # Patches of an even side have no middle: they stay within the picture, and 32 pixels have 31 of 2×2.
-        padding = patch // 2 if patch % 2 else 0
+        padding = patch // 2 if patch % 2 and unpadded < 1 else 0
         self.whitening = nn.Conv2d(channels, inputs, patch, whitening_stride, padding=padding, bias=False)
         self.whitening.weight.requires_grad_(False)
         rows, columns = ((side + 2 * padding - patch) // whitening_stride + 1 for side in (height, width))
         ceil = min(height, width) < _TINY
         self.groups = nn.Sequential()
+        before = 1
         for filters, depth, stride in zip(widths, depths, strides, strict=True):
-            self.groups.append(_group(inputs, filters, depth, stride, pool, ceil))
-            inputs = filters
-            rows, columns = (side // stride if pool and not ceil else -(-side // stride) for side in (rows, columns))
+            bare = min(depth, max(0, unpadded - before))
+            self.groups.append(_group(inputs, filters, depth, stride, bare, pool, ceil))
+            inputs, before = filters, before + depth
+            rows, columns = (_side_after(side, stride, bare, pool, ceil) for side in (rows, columns))
+        if min(rows, columns) < 1:
+            raise NetworkError(
+                f"SpeedNet needs larger pictures for {unpadded} unpadded layers, got {height}×{width}: leave more "
+                "layers padded."
+            )
         self.pool = nn.AdaptiveMaxPool2d(1) if head == "max" else nn.Identity()
         self.head = nn.Linear(inputs if head == "max" else inputs * rows * columns, classes, bias=False)
         self.logit_scale = logit_scale
@@ -136,12 +146,23 @@ class SpeedNet(nn.Module):
         return logits
 
 
-def _group(inputs: int, filters: int, depth: int, stride: int, pool: bool, ceil: bool) -> nn.Sequential:
-    """Convolutions with norm and ReLU; the first one, or a pool after it, makes the maps smaller."""
+def _side_after(side: int, stride: int, unpadded: int, pool: bool, ceil: bool) -> int:
+    """Return height or width of the maps after a group; below 1 where nothing is left of them."""
+    side -= 2 * min(unpadded, 1)
+    side = side // stride if pool and not ceil else -(-side // stride)
+    return side - 2 * max(0, unpadded - 1)
+
+
+def _group(inputs: int, filters: int, depth: int, stride: int, unpadded: int, pool: bool, ceil: bool) -> nn.Sequential:
+    """Convolutions with norm and ReLU; the first one, or a pool after it, makes the maps smaller.
+
+    The first ``unpadded`` of them see no zeros around their maps.
+    """
     layers: list[nn.Module] = []
     for number in range(depth):
         shrink = stride if number == 0 else 1
-        convolution = nn.Conv2d(inputs, filters, 3, 1 if pool else shrink, padding=1, bias=False)
+        padding = int(number >= unpadded)
+        convolution = nn.Conv2d(inputs, filters, 3, 1 if pool else shrink, padding=padding, bias=False)
         with torch.no_grad():
             nn.init.dirac_(convolution.weight[: min(inputs, filters)])
         norm = nn.BatchNorm2d(filters, momentum=_NORM_MOMENTUM)
@@ -194,8 +215,12 @@ def speednet_small(
     strides: tuple[int, ...] | None = None,
     directions: int = 9,
     head: Literal["max", "flatten"] = "flatten",
+    unpadded: int = 0,
 ) -> SpeedNet:
-    """Return the network that strides where the paper's pools; pictures under 16 pixels are halved only once."""
+    """Return the network that strides where the paper's pools; pictures under 16 pixels are halved only once.
+
+    ``unpadded=2`` takes 0.6 of the multiply-adds at 28×28: maps of 6 and 3 pixels in the place of 7 and 4.
+    """
     tiny = min(shape[1:]) < _TINY
     return SpeedNet(
         shape,
@@ -209,4 +234,5 @@ def speednet_small(
         whitening_stride=1 if tiny else 2,
         head=head,
         logit_scale=1.0,
+        unpadded=unpadded,
     )
