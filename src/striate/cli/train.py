@@ -44,6 +44,7 @@ from striate.training.recipe import Recipe
 from striate.training.run import Run, check_free, checkpoints_in
 
 PREDICTIONS_FILE = "predictions.csv"
+_LOOKS = {"preview": (".png", "sheet"), "lr-range": (".svg", "drawing")}  # flags: how the file ends, and what it is
 
 
 @processes.as_one()
@@ -260,20 +261,22 @@ def _check_contradictions(
     budget: str | None,
     auto_batch_size: bool,
 ) -> None:
-    """Refuse flags of which one leaves nothing to another; ``looks`` are files to write in the place of training."""
+    """Refuse flags of which one leaves nothing to another.
+
+    ``looks`` are the files that are written in the place of training, by `_LOOKS`; they must end as they should.
+    """
     if budget is not None and "epochs" in recipe.model_fields_set:
         raise RecipeError("--budget chooses the epochs: leave out --epochs, or --budget.")
     if auto_batch_size and "batch_size" in recipe.model_fields_set:
         raise RecipeError("--auto-batch-size chooses the batches: leave out --batch-size, or --auto-batch-size.")
     budget_seconds(budget)
-    for look in (name for name, path in looks.items() if path is not None):
+    for look, written in looks.items():
+        if written is None:
+            continue
         others = {"budget": budget, "output": output, **{name: path for name, path in looks.items() if name != look}}
         for other in (name for name, value in others.items() if value is not None):
             raise RecipeError(f"--{look} does not train, so --{other} must be left out with it.")
-    if looks["preview"] is not None:
-        files.check_ending(looks["preview"], ".png", "sheet")
-    if looks["lr-range"] is not None:
-        files.check_ending(looks["lr-range"], ".svg", "drawing")
+        files.check_ending(written, *_LOOKS[look])
 
 
 def _check_left_out(recipe: Recipe, **flags: object) -> None:

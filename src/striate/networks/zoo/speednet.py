@@ -28,6 +28,8 @@ pooling, and few channels keep the maps in its caches.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Literal, final
 
 import torch
@@ -35,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from striate.core.errors import NetworkError
+from striate.networks.shapes import Window, slide, windows
 from striate.networks.zoo.registry import enter
 
 _PAPER = "Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv 2404.00498, 2024"
@@ -96,7 +99,6 @@ class SpeedNet(nn.Module):
         padding = patch // 2 if patch % 2 and unpadded < 1 else 0
         self.whitening = nn.Conv2d(channels, inputs, patch, whitening_stride, padding=padding, bias=False)
         self.whitening.weight.requires_grad_(False)
-        rows, columns = ((side + 2 * padding - patch) // whitening_stride + 1 for side in (height, width))
         ceil = min(height, width) < _TINY
         self.groups = nn.Sequential()
         before = 1
@@ -104,14 +106,14 @@ class SpeedNet(nn.Module):
             bare = min(depth, max(0, unpadded - before))
             self.groups.append(_group(inputs, filters, depth, stride, bare, pool, ceil))
             inputs, before = filters, before + depth
-            rows, columns = (_side_after(side, stride, bare, pool, ceil) for side in (rows, columns))
-        if min(rows, columns) < 1:
+        sizes = _sizes_after([self.whitening, *self.groups.modules()], (height, width))
+        if not all(sizes):
             raise NetworkError(
                 f"SpeedNet needs larger pictures for {unpadded} unpadded layers, got {height}×{width}: leave more "
-                "layers padded."
+                "layers padded, or leave out groups."
             )
         self.pool = nn.AdaptiveMaxPool2d(1) if head == "max" else nn.Identity()
-        self.head = nn.Linear(inputs if head == "max" else inputs * rows * columns, classes, bias=False)
+        self.head = nn.Linear(inputs if head == "max" else inputs * math.prod(sizes), classes, bias=False)
         self.logit_scale = logit_scale
 
     @property
@@ -146,11 +148,15 @@ class SpeedNet(nn.Module):
         return logits
 
 
-def _side_after(side: int, stride: int, unpadded: int, pool: bool, ceil: bool) -> int:
-    """Return height or width of the maps after a group; below 1 where nothing is left of them."""
-    side -= 2 * min(unpadded, 1)
-    side = side // stride if pool and not ceil else -(-side // stride)
-    return side - 2 * max(0, unpadded - 1)
+def _sizes_after(layers: Iterable[nn.Module], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return height and width of the maps after some layers; 0 where nothing is left of them."""
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            sizes = slide(windows(layer.kernel_size, layer.stride, layer.padding), sizes)  # type: ignore[arg-type]
+        elif isinstance(layer, nn.MaxPool2d):
+            window = Window(layer.kernel_size, layer.stride, ceil=layer.ceil_mode)  # type: ignore[arg-type]
+            sizes = slide([window] * 2, sizes)
+    return sizes
 
 
 def _group(inputs: int, filters: int, depth: int, stride: int, unpadded: int, pool: bool, ceil: bool) -> nn.Sequential:
