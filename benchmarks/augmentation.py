@@ -17,7 +17,7 @@ from striate.data.batches import Batch
 from striate.data.preprocess import normalise
 from trials import alternate, report, spread, upper_bound
 
-PAIRS = 25
+PAIRS = 60
 BATCH, SIDE, CLASSES = 64, 64, 10
 STORED = 80  # what crops are cut from: 1.25 times as large
 BOUND = 1.10

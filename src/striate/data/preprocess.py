@@ -14,6 +14,7 @@ from torch import Tensor
 
 from striate.core.errors import DataError
 from striate.core.spec import InputSpec, Interpolation
+from striate.data.resample import resample
 
 # A channel without contrast has a deviation of 0; dividing by half a grey level keeps its values near 0.
 MINIMUM_STD = 0.5 / 255
@@ -39,14 +40,20 @@ def resize_to_uint8(picture: Tensor, spec: InputSpec) -> Tensor:
             f"A picture must be uint8 of shape (…, {spec.channels}, h, w), "
             f"got {str(picture.dtype).removeprefix('torch.')} of shape {tuple(picture.shape)}."
         )
+    return resize_part(part_to_resize(picture, spec), spec)
+
+
+def part_to_resize(picture: Tensor, spec: InputSpec) -> Tensor:
+    """Return the part of a picture (…, C, h, w) that the network sees: for ``crop`` a view of the middle, else all."""
+    return _centre_crop(picture, spec) if spec.resize == "crop" else picture
+
+
+def resize_part(part: Tensor, spec: InputSpec) -> Tensor:
+    """Resize what ``part_to_resize`` returned, or several such of the same size: the rest of ``resize_to_uint8``."""
     size = (spec.height, spec.width)
-    if picture.shape[-2:] == size:
-        return picture
-    if spec.resize == "crop":
-        return _interpolate(_centre_crop(picture, spec), size, spec.interpolation)
-    if spec.resize == "pad":
-        return _centre_pad(_interpolate(picture, _size_inside(picture, spec), spec.interpolation), size)
-    return _interpolate(picture, size, spec.interpolation)
+    if spec.resize == "pad" and part.shape[-2:] != size:
+        return _centre_pad(_interpolate(part, _size_inside(part, spec), spec.interpolation), size)
+    return _interpolate(part, size, spec.interpolation)
 
 
 def normalise(images: Tensor, spec: InputSpec) -> Tensor:
@@ -90,16 +97,13 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _interpolate(picture: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
     if picture.shape[-2:] == size:
         return picture
-    if size[1] == 1 < size[0]:
-        # PyTorch 2.13 repeats the first row where the result has one column; one row it does right.
-        return _interpolate(picture.mT, (1, size[0]), interpolation).mT
     batch = picture.reshape(-1, *picture.shape[-3:])  # (…, C, h, w) → (B, C, h, w)
     if interpolation == "nearest":
         resized = F.interpolate(batch, size, mode="nearest-exact")
     else:
-        levels = F.interpolate(batch.to(torch.float32), size, mode=interpolation, antialias=True).round()
+        levels = resample(batch, size, interpolation).round()
         # Only the cubic overshoots.
-        resized = (levels.clamp(0, 255) if interpolation == "bicubic" else levels).to(torch.uint8)
+        resized = (levels.clamp(0, 255) if interpolation == "bicubic" else levels).to(torch.uint8).contiguous()
     return resized.reshape(*picture.shape[:-2], *size)
 
 

@@ -24,7 +24,7 @@ from striate.data.cache.layout import FileStore, Layout
 
 _LOGGER = logging.getLogger(__name__)
 # Raised whenever the same file may become other pixels: what was decoded by other rules is decoded again.
-_RULES = 1
+_RULES = 2
 
 
 @final

@@ -21,7 +21,7 @@ from striate.data.imageset import Split
 from striate.data.stream.place import Place
 from striate.data.stream.stream import PICTURES_AT_ONCE, PlacedBlock, decode_samples, labels_of, read_block, read_split
 
-_RULES = 1  # raised whenever the same shards may become other pixels
+_RULES = 2  # raised whenever the same shards may become other pixels
 _LABELS_FILE = "labels.json"
 
 
