@@ -58,7 +58,10 @@ def fastest(network: nn.Module, batch: Batch) -> Execution:
             logits = trial(execution.arrange(normalise(batch.images, spec.input)))
         nn.functional.cross_entropy(logits.float(), batch.labels).backward()
 
-    return machine.fastest_execution(network, train_once, precision=None, memory_format=None, key="augmentation")[0]
+    execution, _ = machine.fastest_execution(
+        network, train_once, precision=None, memory_format=None, compiled=None, steps=PAIRS, key="augmentation"
+    )
+    return execution
 
 
 def main() -> None:

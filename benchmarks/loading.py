@@ -138,9 +138,9 @@ def main() -> None:
         pool = stack.enter_context(ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")))
         in_processes(pool, files)  # which starts them
         contestants = {
-            "bare": lambda: bare(files),
-            "bare in processes": lambda: in_processes(pool, files),
             "one thread": lambda: one_thread(files),
+            "bare in processes": lambda: in_processes(pool, files),
+            "bare": lambda: bare(files),
             "cold": lambda: cold(root),
             "start from cache": lambda: batches(root),
             "usual": lambda: usual(files),

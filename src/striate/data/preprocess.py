@@ -40,16 +40,25 @@ def resize_to_uint8(picture: Tensor, spec: InputSpec) -> Tensor:
             f"A picture must be uint8 of shape (…, {spec.channels}, h, w), "
             f"got {str(picture.dtype).removeprefix('torch.')} of shape {tuple(picture.shape)}."
         )
-    return resize_part(part_to_resize(picture, spec), spec)
+    if picture.shape[-2:] == (spec.height, spec.width):
+        return picture
+    height, width = picture.shape[-2:]
+    rows, columns = part_seen(height, width, spec)
+    return resize_part(picture[..., rows, columns], spec)
 
 
-def part_to_resize(picture: Tensor, spec: InputSpec) -> Tensor:
-    """Return the part of a picture (…, C, h, w) that the network sees: for ``crop`` a view of the middle, else all."""
-    return _centre_crop(picture, spec) if spec.resize == "crop" else picture
+def part_seen(height: int, width: int, spec: InputSpec) -> tuple[slice, slice]:
+    """Return the rows and columns of a picture that become the network's: for ``crop`` the largest middle, else all."""
+    if spec.resize != "crop":
+        return slice(0, height), slice(0, width)
+    cut_height = min(height, max(1, round(width * spec.height / spec.width)))
+    cut_width = min(width, max(1, round(height * spec.width / spec.height)))
+    top, left = (height - cut_height) // 2, (width - cut_width) // 2
+    return slice(top, top + cut_height), slice(left, left + cut_width)
 
 
 def resize_part(part: Tensor, spec: InputSpec) -> Tensor:
-    """Resize what ``part_to_resize`` returned, or several such of the same size: the rest of ``resize_to_uint8``."""
+    """Resize what is left of a picture after ``part_seen``, or of several: the rest of ``resize_to_uint8``."""
     size = (spec.height, spec.width)
     if spec.resize == "pad" and part.shape[-2:] != size:
         return _centre_pad(_interpolate(part, _size_inside(part, spec), spec.interpolation), size)
@@ -105,15 +114,6 @@ def _interpolate(picture: Tensor, size: tuple[int, int], interpolation: Interpol
         # Only the cubic overshoots.
         resized = (levels.clamp(0, 255) if interpolation == "bicubic" else levels).to(torch.uint8).contiguous()
     return resized.reshape(*picture.shape[:-2], *size)
-
-
-def _centre_crop(picture: Tensor, spec: InputSpec) -> Tensor:
-    """Return the largest centred part with the network's proportions; cut first, less is to be resized."""
-    height, width = picture.shape[-2:]
-    cut_height = min(height, max(1, round(width * spec.height / spec.width)))
-    cut_width = min(width, max(1, round(height * spec.width / spec.height)))
-    top, left = (height - cut_height) // 2, (width - cut_width) // 2
-    return picture[..., top : top + cut_height, left : left + cut_width]
 
 
 def _size_inside(picture: Tensor, spec: InputSpec) -> tuple[int, int]:

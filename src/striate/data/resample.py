@@ -30,9 +30,9 @@ def resample(pictures: Tensor, size: tuple[int, int], filter: Literal["bilinear"
     batch, channels, height, width = pictures.shape
     rows = pictures.permute(0, 2, 3, 1).reshape(batch * height, width * channels).to(torch.float32)
     rows = _sums(rows, batch, height, size[0], filter)
-    columns = rows.view(batch, size[0], -1).mT.reshape(batch * width, channels * size[0])
-    columns = _sums(columns, batch, width, size[1], filter)
-    return columns.view(batch, size[1], channels, size[0]).permute(0, 2, 3, 1)
+    columns = rows.t().contiguous().view(width, -1)  # (w, C × B × H)
+    columns = _sums(columns, 1, width, size[1], filter)
+    return columns.view(size[1], channels, batch, size[0]).permute(2, 1, 3, 0)
 
 
 def _interpolated(pictures: Tensor, size: tuple[int, int], filter: str) -> Tensor:

@@ -16,10 +16,10 @@ from striate.core.errors import DataError, first_lines
 from striate.core.spec import InputSpec
 from striate.data.decode.picture import decode_for
 from striate.data.memory import check_memory
-from striate.data.preprocess import part_to_resize, resize_part
+from striate.data.preprocess import part_seen, resize_part
 
 _MOST_PER_TASK = 32
-_MOST_WAITING = 2**22  # bytes of decoded pictures: of photographs for a small network, a task's
+_MOST_WAITING = 2**21  # bytes of decoded pictures: about what stays in the processor's cache
 _SETTING_THREADS = threading.Lock()
 
 
@@ -119,14 +119,15 @@ class _Resizing:
 
     def __init__(self, spec: InputSpec, rows: NDArray[np.uint8]) -> None:
         self._spec, self._rows = spec, rows
-        self._waiting: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+        self._waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
         self._bytes = 0
 
-    def add(self, number: int, picture: Tensor) -> None:
-        """Take the picture for row ``number``."""
-        part = part_to_resize(picture, self._spec)
+    def add(self, number: int, pixels: NDArray[np.uint8]) -> None:
+        """Take the picture (h, w, C) for row ``number``."""
+        height, width, _ = pixels.shape
+        part = pixels[part_seen(height, width, self._spec)]
         self._waiting.setdefault(part.shape, []).append((number, part))
-        self._bytes += part.numel()
+        self._bytes += part.size
         if self._bytes > _MOST_WAITING:
             self.finish()
 
@@ -134,7 +135,7 @@ class _Resizing:
         """Resize what waits, and forget it."""
         for same in self._waiting.values():
             numbers, parts = zip(*same, strict=True)
-            together = torch.stack([part.permute(1, 2, 0) for part in parts]).permute(0, 3, 1, 2)
+            together = torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2)
             self._rows[list(numbers)] = resize_part(together, self._spec).numpy()
         self._waiting.clear()
         self._bytes = 0

@@ -109,11 +109,11 @@ def decode_picture(source: str | Path | bytes, spec: InputSpec) -> Tensor:
         DataError: not a picture of the FORMATS, truncated, damaged, larger than MOST_PIXELS, or of a mode
             that is not supported.
     """
-    return decode_for(source, [spec])[0]
+    return _channels_first(decode_for(source, [spec])[0])
 
 
-def decode_for(source: str | Path | bytes, specs: Sequence[InputSpec]) -> list[Tensor]:
-    """Return what ``decode_picture`` does for each of ``specs``; where they want the same pixels, decode once."""
+def decode_for(source: str | Path | bytes, specs: Sequence[InputSpec]) -> list[NDArray[np.uint8]]:
+    """Return what ``decode_picture`` does for each of ``specs``, as (h, w, C); what wants the same is decoded once."""
     name = _name_of(source)
     wanted = [(_mode_for(spec), 2 * max(spec.height, spec.width)) for spec in specs]
     with _sentences(name):
@@ -145,7 +145,7 @@ def pixels_of(image: Image.Image, spec: InputSpec, name: str = "The picture") ->
     mode = _mode_for(spec)
     with _sentences(name):
         _check_usable(image, name)
-        return _pixels(image, mode)
+        return _channels_first(_pixels(image, mode))
 
 
 def _content(source: str | Path | bytes) -> str | Path | bytes:
@@ -169,13 +169,13 @@ def _content(source: str | Path | bytes) -> str | Path | bytes:
 
 def _decoded_jpeg(
     content: bytes, height: int, width: int, wanted: Sequence[tuple[str, int]], name: str
-) -> list[Tensor] | None:
+) -> list[NDArray[np.uint8]] | None:
     """Decode with simplejpeg at each (mode, least side); None where the file is left to Pillow."""
     upright = None
     if has_notes(content):
         with _opened(content, name) as image:
             upright = _UPRIGHT.get(_orientation(image))
-    decoded: dict[tuple[str, int], Tensor] = {}
+    decoded: dict[tuple[str, int], NDArray[np.uint8]] = {}
     keys = [(mode, scale_of(height, width, side)) for mode, side in wanted]
     for mode, scale in keys:
         if (mode, scale) in decoded:
@@ -185,13 +185,13 @@ def _decoded_jpeg(
             return None
         if upright is not None:
             pixels = np.array(Image.fromarray(pixels).transpose(upright))
-        decoded[mode, scale] = _channels_first(pixels)
+        decoded[mode, scale] = _with_channels(pixels)
     return [decoded[key] for key in keys]
 
 
-def _decoded(content: str | Path | bytes, wanted: Sequence[tuple[str, int]], name: str) -> list[Tensor]:
+def _decoded(content: str | Path | bytes, wanted: Sequence[tuple[str, int]], name: str) -> list[NDArray[np.uint8]]:
     """Decode with Pillow for each (mode, least side)."""
-    decoded: dict[tuple[str, tuple[int, int]], Tensor] = {}
+    decoded: dict[tuple[str, tuple[int, int]], NDArray[np.uint8]] = {}
     pixels = []
     for mode, side in wanted:
         with _opened(content, name) as image:
@@ -205,17 +205,21 @@ def _decoded(content: str | Path | bytes, wanted: Sequence[tuple[str, int]], nam
     return pixels
 
 
-def _pixels(image: Image.Image, mode: str) -> Tensor:
+def _pixels(image: Image.Image, mode: str) -> NDArray[np.uint8]:
     image.load()  # which turns a TIFF upright by itself, and only then knows all of a PNG's notes
     upright = _UPRIGHT.get(_orientation(image))
     converted = _converted(image, mode)
-    return _channels_first(np.array(converted if upright is None else converted.transpose(upright)))
+    return _with_channels(np.array(converted if upright is None else converted.transpose(upright)))
+
+
+def _with_channels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return grey pixels (h, w) as (h, w, 1)."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
-    """Return (h, w) or (h, w, 3) as (C, h, w), in the memory that it has."""
-    tensor = torch.from_numpy(pixels)
-    return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+    """Return (h, w, C) as (C, h, w), in the memory that it has."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _note_animation(image: Image.Image, name: str) -> None:
