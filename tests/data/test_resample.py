@@ -52,6 +52,10 @@ def test_an_exported_graph_resizes_alike(filter):
     assert float((exported - resample(source, (9, 1), filter)).abs().max()) < 2e-3
 
 
+def test_no_pictures_are_resized_to_none():
+    assert resample(pictures(0, 3, 20, 30), (8, 9), "bilinear").shape == (0, 3, 8, 9)
+
+
 def test_weights_of_one_size_are_made_once():
     resample_module._weights.cache_clear()
     for _ in range(3):

@@ -25,7 +25,7 @@ def resample(pictures: Tensor, size: tuple[int, int], filter: Literal["bilinear"
     Returns:
         (B, C, *size) float32; but for rounding the same on any device and in an exported graph.
     """
-    if torch.compiler.is_exporting() or pictures.device.type != "cpu":
+    if torch.compiler.is_exporting() or pictures.device.type != "cpu" or not pictures.numel():
         return _interpolated(pictures.to(torch.float32), size, filter)
     batch, channels, height, width = pictures.shape
     rows = pictures.permute(0, 2, 3, 1).reshape(batch * height, width * channels).to(torch.float32)

@@ -201,8 +201,12 @@ def storable(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str
 def write_tensors(path: Path, tensors: dict[str, Tensor], text: str) -> None:
     """Write tensors and a JSON text to one safetensors file, atomically."""
     with files.replacing(path) as aside:
-        # Two names may still share memory (a view of another's storage); safetensors wants each to own its own.
-        own = {name: tensor.clone() if tensor._base is not None else tensor for name, tensor in tensors.items()}
+        # Two names may still share memory (parts of one tensor); safetensors wants each to own its own.
+        own, taken = {}, set[int]()
+        for name, tensor in tensors.items():
+            place = tensor.untyped_storage().data_ptr()
+            own[name] = tensor.clone() if place in taken else tensor
+            taken.add(place)
         try:
             safetensors.torch.save_file(own, aside, metadata={METADATA_KEY: text})
         except safetensors.SafetensorError as error:  # a full disk, most often

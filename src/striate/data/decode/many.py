@@ -19,7 +19,7 @@ from striate.data.memory import check_memory
 from striate.data.preprocess import part_seen, resize_part
 
 _MOST_PER_TASK = 32
-_MOST_WAITING = 2**21  # bytes of decoded pictures: about what stays in the processor's cache
+_MOST_WAITING = 2**20  # bytes of decoded pictures: about what stays in the processor's cache
 _SETTING_THREADS = threading.Lock()
 
 
@@ -127,7 +127,7 @@ class _Resizing:
         height, width, _ = pixels.shape
         part = pixels[part_seen(height, width, self._spec)]
         self._waiting.setdefault(part.shape, []).append((number, part))
-        self._bytes += part.size
+        self._bytes += pixels.size  # all of it stays for as long as a part does
         if self._bytes > _MOST_WAITING:
             self.finish()
 
@@ -135,8 +135,8 @@ class _Resizing:
         """Resize what waits, and forget it."""
         for same in self._waiting.values():
             numbers, parts = zip(*same, strict=True)
-            together = torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2)
-            self._rows[list(numbers)] = resize_part(together, self._spec).numpy()
+            together = np.stack(parts) if len(parts) > 1 else parts[0][None]  # of a large one there is no second copy
+            self._rows[list(numbers)] = resize_part(torch.from_numpy(together).permute(0, 3, 1, 2), self._spec).numpy()
         self._waiting.clear()
         self._bytes = 0
 

@@ -13,7 +13,9 @@ from striate.data.stream.stream import Stream
 from striate.training.run import Run
 
 PICTURES = 2_000  # whose neighbours are looked for
+MOST_BYTES = 2**25  # of pictures that are looked at: of large ones there are fewer
 SIDE = 16  # pixels that pictures are shrunk to at most
+_AT_ONCE = 32  # pictures as float, and rows of distances
 
 
 def neighbours_agree(run: Run) -> tuple[float, float, float]:
@@ -25,9 +27,7 @@ def neighbours_agree(run: Run) -> tuple[float, float, float]:
     """
     split = sample(run.learned, PICTURES)
     flat, labels = shrunk(split.images), split.labels
-    apart = distances(flat)
-    apart[apart == 0] = math.inf
-    agree = float((labels[apart.argmin(1)] == labels).double().mean())
+    agree = float((labels[nearest(flat, flat)] == labels).double().mean())
     shares = torch.bincount(labels).double() / len(labels)
     by_chance = float(shares.square().sum())
     deviation = math.sqrt(max(1e-12, by_chance * (1 - by_chance) / len(labels)))
@@ -35,7 +35,8 @@ def neighbours_agree(run: Run) -> tuple[float, float, float]:
 
 
 def sample(learned: Split | Stream, pictures: int) -> Split:
-    """Return at most this many of the pictures, evenly spaced; of a stream, some that it has at hand."""
+    """Return at most this many of the pictures, and of MOST_BYTES, evenly spaced; of a stream, what it has at hand."""
+    pictures = max(1, min(pictures, MOST_BYTES // math.prod(learned.spec.input.shape)))
     if isinstance(learned, Stream):
         return learned.some(pictures)
     if len(learned) <= pictures:
@@ -43,13 +44,21 @@ def sample(learned: Split | Stream, pictures: int) -> Split:
     return learned[torch.linspace(0, len(learned) - 1, pictures).long()]
 
 
-def distances(one: Tensor, other: Tensor | None = None) -> Tensor:
-    """Return the Euclidean distances (N, M) of one (N, D) to another (M, D) or to itself; exactly 0 between copies."""
-    return torch.cdist(one, one if other is None else other, compute_mode="donot_use_mm_for_euclid_dist")
+def nearest(ones: Tensor, others: Tensor, *, copies: bool = False) -> Tensor:
+    """Return which of some vectors (M, D) is nearest to each of others (N, D), by Euclid, as (N,) int64.
+
+    Args:
+        copies: whether an equal one counts; where ``ones`` are among ``others``, each finds itself then.
+    """
+    found = []
+    for some in torch.split(ones, _AT_ONCE):
+        apart = torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")  # exactly 0 between copies
+        found.append((apart if copies else apart.masked_fill_(apart == 0, math.inf)).argmin(1))
+    return torch.cat(found)
 
 
 def shrunk(images: Tensor) -> Tensor:
     """Return (N, D) float32 of (N, C, H, W) uint8."""
-    pictures = images.float()
-    height, width = (min(SIDE, side) for side in pictures.shape[2:])
-    return F.adaptive_avg_pool2d(pictures, (height, width)).flatten(1)
+    height, width = (min(SIDE, side) for side in images.shape[2:])
+    pieces = torch.split(images, _AT_ONCE)
+    return torch.cat([F.adaptive_avg_pool2d(some.float(), (height, width)).flatten(1) for some in pieces])

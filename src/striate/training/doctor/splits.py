@@ -12,7 +12,7 @@ from striate.core.finding import Finding
 from striate.data.imageset import Split
 from striate.prediction.predictor import compute_logits
 from striate.training.doctor.evidence import Evidence
-from striate.training.doctor.labels import distances, sample, shrunk
+from striate.training.doctor.labels import nearest, sample, shrunk
 
 PICTURES = 500  # of each
 FEWEST = 50
@@ -39,6 +39,7 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
     if count < FEWEST:
         return
     train, val = sample(run.learned, count), sample(run.val, count)
+    count = len(val)  # fewer of large pictures
     together = same_split(train.images, val.images)
     if together > TOGETHER:
         message = (
@@ -71,20 +72,17 @@ def same_split(train: Tensor, val: Tensor) -> float:
         train: (N, C, H, W) uint8.
         val: as many.
     """
-    apart = distances(shrunk(torch.cat([train, val])))
-    apart[apart == 0] = math.inf  # itself, and copies of it
-    in_val = apart.argmin(1) >= len(train)
+    both = torch.cat([shrunk(train), shrunk(val)])
+    in_val = nearest(both, both) >= len(train)
     return max(float((~in_val[: len(train)]).double().mean()), float(in_val[len(train) :].double().mean()))
 
 
 def labels_agree(train: Split, val: Split) -> tuple[float, float]:
     """Return how often a picture of train has the label of its nearest neighbour in train, and one of val."""
     flat, labels = shrunk(train.images), train.labels
-    apart = distances(flat)
-    apart[apart == 0] = math.inf
-    own = float((labels[apart.argmin(1)] == labels).double().mean())
-    nearest = distances(shrunk(val.images), flat).argmin(1)
-    return own, float((labels[nearest] == val.labels).double().mean())
+    own = float((labels[nearest(flat, flat)] == labels).double().mean())
+    like_val = nearest(shrunk(val.images), flat, copies=True)
+    return own, float((labels[like_val] == val.labels).double().mean())
 
 
 def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
