@@ -495,3 +495,20 @@ def test_what_others_keep_there_stays(image_set: st.ImageSet, stopped: Path) -> 
     mine.write_bytes(b"mine")
     resume(image_set, stopped)
     assert mine.read_bytes() == b"mine"
+
+
+def test_filters_are_stored_as_they_lie_in_memory(image_set: st.ImageSet, tmp_path: Path, at_every_step: None) -> None:
+    model = "conv 8@3x3 pad 1 relu | conv 8@3x3 pad 1 relu | gap | fc 3"
+
+    def run(folder: Path, *observers: st.Observer) -> st.Run:
+        network = st.build(model, image_set.spec)
+        return train(image_set, folder, *observers, network=network, memory_format="channels_last", optimizer="adamw")
+
+    uninterrupted = run(tmp_path / "whole")
+    folder = run(tmp_path / "stopped", StopAt(15)).folder
+    held = checkpoint.read(folder)
+    filter = next(name for name in held.header.channels_last if name.startswith("network."))
+    _, stored = read_tensors(held.path)
+    assert any(name.startswith("optimizer.") for name in held.header.channels_last)
+    assert torch.equal(stored[filter].permute(0, 3, 1, 2), held.tensors[filter])
+    assert same_weights(resume(image_set, folder, model=model).network, uninterrupted.network)

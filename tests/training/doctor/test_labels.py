@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import striate as st
-from striate.training.doctor.labels import neighbours_agree, sample
+from striate.training.doctor.labels import MOST_BYTES, nearest, neighbours_agree, sample, shrunk
 from striate.training.run import Run
 from tests.conftest import make_image_set
 
@@ -56,3 +56,25 @@ def test_a_sample_is_spread_over_the_whole() -> None:
     assert len(some) == 5
     assert some.origins[0] == split.origins[0]
     assert some.origins[4] == split.origins[len(split) - 1]
+
+
+def test_of_large_pictures_fewer_are_looked_at() -> None:
+    spec = st.Spec.of((3, 1024, 1024), 2)
+    images = torch.zeros(1, dtype=torch.uint8).expand(90, 3, 1024, 1024)  # of one byte
+    split = st.Split(images, torch.arange(90) % 2, spec, [str(number) for number in range(90)])
+    some = sample(split, 90)
+    assert len(some) == MOST_BYTES // (3 * 1024 * 1024) == 10
+    assert some.origins[9] == "89"
+    assert shrunk(some.images).shape == (10, 3 * 16 * 16)
+
+
+def test_pictures_are_shrunk_and_compared_alike_in_pieces_and_at_once() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (100, 1, 20, 20), dtype=torch.uint8, generator=draw)
+    images[70] = images[3]
+    flat = shrunk(images)
+    assert torch.equal(flat, torch.nn.functional.adaptive_avg_pool2d(images.float(), 16).flatten(1))
+    apart = (flat[:, None].double() - flat.double()).norm(dim=2)
+    assert nearest(flat, flat, copies=True)[70] == apart[70].argmin()
+    apart[apart == 0] = math.inf
+    assert torch.equal(nearest(flat, flat), apart.argmin(1))
