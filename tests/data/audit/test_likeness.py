@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from striate.data.audit.likeness import LEAST_CONTRAST, STRUCTURE, _structure, contrast, find_alike, hashes
+from striate.data.audit.likeness import (
+    LEAST_CONTRAST,
+    LIKENESS,
+    RADIUS,
+    STRUCTURE,
+    _likeness,
+    _structure,
+    contrast,
+    find_alike,
+    hashes,
+)
 from tests.data.audit.conftest import scene
 
 
@@ -51,6 +61,27 @@ def test_pictures_that_differ_in_one_place_only_are_not_copies():
     printed[:, 12:20, 12:20] = printed[:, 12:20, 12:20].flip(1, 2)
     both = torch.cat([pictures, printed[None]])
     assert find_alike(both, np.ones(61, bool)).pairs.tolist() == []
+
+
+def sky(*dark: tuple[int, int]) -> torch.Tensor:
+    """A blue sky, a little brighter towards a corner, with dark things of 2×2 px in it."""
+    slope = torch.linspace(-1, 1, 32)
+    brightness = slope[:, None] + slope / 2
+    picture = torch.stack([brightness + 90, brightness + 140, brightness + 200])
+    for row, column in dark:
+        picture[:, row : row + 2, column : column + 2] -= 90
+    return picture.to(torch.uint8)
+
+
+def test_an_empty_sky_does_not_make_two_birds_one():
+    pictures = [thumbnail(seed) for seed in range(60)]
+    one, other = sky((18, 15), (18, 18), (15, 19)), sky((20, 16), (16, 17), (15, 20))
+    everything = torch.stack([*pictures, one, other, one + 3])
+    pair = np.array([[60, 61]])
+    assert int(np.bitwise_xor(*hashes(everything, pair[0]))).bit_count() <= RADIUS
+    assert _likeness(everything, pair, 0)[0] >= LIKENESS
+    assert _structure(everything, pair, 0)[0] >= STRUCTURE
+    assert find_alike(everything, np.ones(63, bool)).pairs.tolist() == [[60, 62]]
 
 
 def test_the_structure_is_that_of_the_lowest_tenth_of_the_patches():

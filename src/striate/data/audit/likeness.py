@@ -7,7 +7,8 @@ Mirrored copies are not looked for.
 
 What has a similar hash is compared in two ways. The colours as a whole must correlate, and the structural similarity
 (Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13, 2004) must be high nearly everywhere: two
-shirts on one cloth correlate as a whole, and differ where their prints are.
+shirts on one cloth correlate as a whole, and differ where their prints are. The shapes must correlate too, without the
+hues: all empty skies are of one blue, and what flies in them differs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from striate.data.luminance import luminance
 RADIUS = 8  # bits in which the hashes of two of the same may differ
 LIKENESS = 0.9  # least correlation of the colours at 16×16
 LIKENESS_IN_CROWD = 0.997  # where pictures resemble each other anyway
+SHAPE = 0.8  # least correlation of the same without the mean of each colour
 STRUCTURE = 0.7  # least structural similarity in nine of ten places
 MARGINS = (0, 1, 2)  # px of 32 that are cut on each side: 0, 3 and 6 %
 QUICK_RADIUS = 3  # bits: four look-ups for each picture
@@ -83,6 +85,7 @@ def find_alike(thumbnails: Tensor, usable: NDArray[np.bool_], *, quick: bool = F
             pairs = chosen[near[start : start + _AT_ONCE]]
             likeness = _likeness(thumbnails, pairs, margin)
             same = likeness >= least
+            same[same] = _likeness(thumbnails, pairs[same], margin, hues=False) >= SHAPE
             same[same] = _structure(thumbnails, pairs[same], margin) >= STRUCTURE
             for (one, other), value in zip(np.sort(pairs[same]).tolist(), likeness[same].tolist(), strict=True):
                 best[one, other] = max(best.get((one, other), 0.0), value)
@@ -130,10 +133,14 @@ def _distinct(codes: Codes, queries: Codes, radius: int) -> Pairs:
     return pairs
 
 
-def _likeness(thumbnails: Tensor, pairs: Pairs, margin: int) -> NDArray[np.float32]:
-    """Return (P,) the correlation of the first of each pair, its margin cut, with the second."""
+def _likeness(thumbnails: Tensor, pairs: Pairs, margin: int, *, hues: bool = True) -> NDArray[np.float32]:
+    """Return (P,) the correlation of the first of each pair, its margin cut, with the second.
+
+    Args:
+        hues: whether what one colour has more than another counts.
+    """
     one, other = (thumbnails[torch.from_numpy(np.ascontiguousarray(pairs[:, side]))] for side in (0, 1))
-    product = _standardised(_cut(one, margin)) * _standardised(_cut(other, 0))
+    product = _standardised(_cut(one, margin), hues) * _standardised(_cut(other, 0), hues)
     return np.asarray(product.sum(1).numpy(), dtype=np.float32)
 
 
@@ -166,10 +173,10 @@ def _patches(values: Tensor) -> Tensor:
     return F.avg_pool2d(values.mean(1), _PATCH, _PATCH // 2)
 
 
-def _standardised(pictures: Tensor) -> Tensor:
-    """Return (M, 768) colours at 16×16 without their mean, of length 1; one mean for all, so that hues count."""
-    flat = F.adaptive_avg_pool2d(pictures, _COMPARED).flatten(1)
-    flat = flat - flat.mean(1, keepdim=True)
+def _standardised(pictures: Tensor, hues: bool) -> Tensor:
+    """Return (M, 768) colours at 16×16, of length 1, without their mean: one for all where hues count, else of each."""
+    small = F.adaptive_avg_pool2d(pictures, _COMPARED)
+    flat = (small - small.mean((1, 2, 3) if hues else (2, 3), keepdim=True)).flatten(1)
     unit: Tensor = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
     return unit
 
