@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["STRIATE_CACHE"]
     else:
         os.environ["STRIATE_CACHE"] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def with_ctrl_c() -> None:
+    """Let Ctrl-C come through, which is ignored by whatever a script starts in its background, and what that starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
