@@ -18,6 +18,7 @@ import simplejpeg
 import torch
 from PIL import Image
 
+from striate.core import machine
 from striate.core.spec import InputSpec
 from striate.data.decode import read_pictures
 from striate.data.preprocess import resize_to_uint8
@@ -78,12 +79,10 @@ def on_one_thread(decode: Callable[[bytes], object], files: list[str]) -> Callab
     """Return what reads and decodes all files while PyTorch keeps to one thread."""
 
     def decode_all() -> None:
-        usual = torch.get_num_threads()
-        torch.set_num_threads(1)
-        for file in files:
-            with open(file, "rb") as stream:
-                decode(stream.read())
-        torch.set_num_threads(usual)
+        with machine.threads(1):
+            for file in files:
+                with open(file, "rb") as stream:
+                    decode(stream.read())
 
     return decode_all
 

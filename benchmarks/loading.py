@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -28,6 +27,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import striate as st
+from decoding import bare as decode_reduced
+from decoding import channels_first
+from striate.core import machine
 from striate.core.spec import InputSpec
 from striate.data.batches import epoch_batches
 from striate.data.decode import decode_into
@@ -64,19 +66,14 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 @torch.inference_mode()
 def bare(files: list[Path]) -> None:
     """Decode and resize one after another by one thread: nothing else is done."""
-    usual_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for file in files:
-        content = file.read_bytes()
-        height, width, _, _ = simplejpeg.decode_jpeg_header(content)
-        scale = next((scale for scale in (8, 4, 2) if min(height, width) >= 2 * SIDE * scale), 1)
-        pixels = simplejpeg.decode_jpeg(content, "RGB", min_height=-(-height // scale), min_width=-(-width // scale))
-        height, width, _ = pixels.shape
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        middle = torch.from_numpy(pixels[top : top + side, left : left + side]).permute(2, 0, 1)[None].float()
-        F.interpolate(middle, (SIDE, SIDE), mode="bilinear", antialias=True).round_().to(torch.uint8)
-    torch.set_num_threads(usual_threads)
+    with machine.threads(1):
+        for file in files:
+            pixels = decode_reduced(file.read_bytes(), SIDE)
+            height, width, _ = pixels.shape
+            side = min(height, width)
+            top, left = (height - side) // 2, (width - side) // 2
+            middle = channels_first(pixels[top : top + side, left : left + side])[None].float()
+            F.interpolate(middle, (SIDE, SIDE), mode="bilinear", antialias=True).round_().to(torch.uint8)
 
 
 def one_thread(files: list[Path]) -> None:

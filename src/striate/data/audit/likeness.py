@@ -5,7 +5,7 @@ mean left out. A picture that was compressed again, resized, made brighter or of
 whose margins were cut changes many, so that each picture is also looked for as it would be with its margins cut.
 Mirrored copies are not looked for.
 
-What has a similar hash is compared in two ways. The colours as a whole must correlate, and the structural similarity
+What has a similar hash is compared in three ways. The colours as a whole must correlate, and the structural similarity
 (Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13, 2004) must be high nearly everywhere: two
 shirts on one cloth correlate as a whole, and differ where their prints are. The shapes must correlate too, without the
 hues: all empty skies are of one blue, and what flies in them differs.

@@ -45,7 +45,7 @@ def sample(learned: Split | Stream, pictures: int) -> Split:
 
 
 def nearest(ones: Tensor, others: Tensor, *, copies: bool = False) -> Tensor:
-    """Return which of some vectors (M, D) is nearest to each of others (N, D), by Euclid, as (N,) int64.
+    """Return which of ``others`` (M, D) is nearest to each of ``ones`` (N, D), by Euclid, as (N,) int64.
 
     Args:
         copies: whether an equal one counts; where ``ones`` are among ``others``, each finds itself then.
