@@ -18,7 +18,7 @@ from torch import Tensor
 from striate.core.spec import InputSpec
 
 # A block is decoded, synced and counted as a whole: what a kill costs at most, twice over.
-_BLOCK_PICTURES = 32
+_BLOCK_PICTURES = 64
 _BLOCK_BYTES = 8 << 20
 _MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # <sys/mman.h>; Python names it from 3.13
 

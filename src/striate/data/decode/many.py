@@ -19,7 +19,7 @@ from striate.data.memory import check_memory
 from striate.data.preprocess import part_seen, resize_part
 
 _MOST_PER_TASK = 32
-_MOST_WAITING = 2**21  # bytes of decoded pictures: about what stays in the processor's cache
+_MOST_WAITING = 2**23  # bytes of decoded pictures; resizing them takes five times as much for a moment
 _SETTING_THREADS = threading.Lock()
 
 
