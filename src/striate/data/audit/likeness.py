@@ -28,7 +28,7 @@ from striate.data.luminance import luminance
 RADIUS = 8  # bits in which the hashes of two of the same may differ
 LIKENESS = 0.9  # least correlation of the colours at 16×16
 LIKENESS_IN_CROWD = 0.997  # where pictures resemble each other anyway
-SHAPE = 0.8  # least correlation of the same without the mean of each colour
+SHAPE = 0.87  # least correlation of the same without the mean of each colour
 STRUCTURE = 0.7  # least structural similarity in nine of ten places
 MARGINS = (0, 1, 2)  # px of 32 that are cut on each side: 0, 3 and 6 %
 QUICK_RADIUS = 3  # bits: four look-ups for each picture

@@ -15,7 +15,7 @@ from striate.core.finding import Finding
 from striate.data.audit import quick_audit
 from striate.data.imageset import ImageSet
 
-_RULES = 4  # raised whenever the same pictures may lead to other findings
+_RULES = 5  # raised whenever the same pictures may lead to other findings
 _KEPT = 100  # sets; each takes a few kB
 
 
