@@ -17,6 +17,7 @@ from striate.data.augment.augment import training_batch
 from striate.data.augment.policy import check_policy
 from striate.data.batches import epoch_batches
 from striate.data.imageset import ImageSet, Split
+from striate.data.preprocess import normalise
 from striate.data.stream.stream import Stream
 from striate.networks import contract, saved
 from striate.prediction.predictor import compute_logits, pictures_at_once
@@ -92,6 +93,7 @@ class _Trial:
         self._network = self._execution.place(copy.deepcopy(network))
         self._images, self._recipe = images, recipe
         self._some = some_pictures(images.learned, 3)
+        normalise(self._some.images, images.spec.input)  # what it remembers is of no step
         self._updater = Updater(self._network, recipe)
         self._average = WeightAverage(self._network, recipe.average_decay) if recipe.average == "ema" else None
         self.weights = sum(one.nbytes for one in (*self._network.parameters(), *self._network.buffers()))
