@@ -17,11 +17,13 @@ from striate.core import machine
 from striate.core.errors import RecipeError, TrainingError
 
 # Measured by benchmarks/memory_estimate.py: none of it is a tensor. CODE: what is imported with the first network.
-# KERNELS: what oneDNN compiles. The others: what the process grows by, for each byte of tensors, which are counted
-# exactly: oneDNN lays some out anew, and what a backward pass gives back leaves gaps in the C library's heap, few for
-# DenseNet (1.3), many where all tensors are of a size (ResNet-20 and Network in Network, 2 to 2.3).
+# KERNELS: what oneDNN compiles. LAID_OUT_ANEW: what a convolution takes for as long as it computes, for each byte of
+# its tensors, which oneDNN copies into an order of its own. The others: what the process grows by, for each byte of
+# tensors, which are counted exactly.
 CODE, KERNELS = 75e6, 35e6
-PER_FIXED_BYTE, PER_PICTURE_BYTE = 1.1, 1.7
+PER_FIXED_BYTE, PER_PICTURE_BYTE = 1.1, 1.6
+LAID_OUT_ANEW = 1.5
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 _STEADY = 0.95  # of a batch that just fits, which is what is advised: free memory is not the same twice
 _WORDS = ("can't allocate memory", "out of memory", "not enough memory")  # PyTorch's, of the CPU and of CUDA
 
@@ -37,17 +39,19 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
-        self.moments: list[int] = []  # after every operation
+        self.moments: list[int] = []  # at every operation
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        there = {one.untyped_storage()._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        there = {one.untyped_storage()._cdata for one in given}
         output = func(*args, **kwargs)
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, Tensor):
-                self._note(tensor.untyped_storage(), there)
-        self.moments.append(self.now)
+        made = [one for one in tree_leaves(output) if isinstance(one, Tensor)]
+        for tensor in made:
+            self._note(tensor.untyped_storage(), there)
+        copied = sum(one.nbytes for one in (*given, *made)) if func in _CONVOLUTIONS else 0
+        self.moments.append(self.now + int(LAID_OUT_ANEW * copied))
         return output
 
     def _note(self, storage: torch.UntypedStorage, there: set[int]) -> None:
@@ -62,7 +66,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now -= size
 
     def take_moments(self) -> list[int]:
-        """Return the bytes after every operation since the last time."""
+        """Return the bytes at every operation since the last time: of tensors, and of what is laid out anew."""
         taken, self.moments = self.moments, []
         return taken
 
@@ -70,7 +74,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @final
 @dataclass(frozen=True)
 class Moment:
-    """What the tensors of a step take after one of its operations.
+    """What a step takes at one of its operations.
 
     Args:
         fixed: bytes, whatever the batch.
