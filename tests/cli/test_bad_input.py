@@ -116,7 +116,7 @@ def test_networks_that_cannot_be_built(
 def test_a_batch_that_does_not_fit_in_memory(
     striate: Striate, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "available_memory", lambda: 400_000_000)
+    monkeypatch.setattr(machine, "available_memory", lambda: 900_000_000)
     words = ("train", picture_folder, "--size", 200, "--model", "conv 100@1x1 | conv 2@1x1 | gap | fc 2")
     done = striate(*words)
     refused(done, "batch_size must be one that fits in memory, at most about 5, got 37", "try --batch-size 5")
