@@ -343,7 +343,7 @@ FAULTS: tuple[tuple[str, Case], ...] = (
                    plant=doctor.shuffled)),
     ("clothing@48", Case("labels shuffled, clothing", ("labels-shuffled",), {}, SHALLOW.format(10),
                          plant=doctor.shuffled)),
-    ("mnist", Case("40 % of the labels off by one", ("labels-noisy", "labels-differ"), {}, "lenet5",
+    ("mnist", Case("40 % of the labels off by one", ("labels-noisy", "val-labels-differ"), {}, "lenet5",
                    plant=on_labels(off_by_one))),
     ("mnist", Case("40 % off by one, val too", ("labels-noisy",), {"epochs": 8}, "lenet5",
                    plant=on_labels(off_by_one, val=True))),

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def spread(values: Iterable[float]) -> dict[str, float]:
     }
 
 
-def alternate(contestants: Mapping[str, Callable[[], object]], pairs: int) -> list[dict[str, float]]:
+def alternate(contestants: dict[str, Callable[[], object]], pairs: int) -> list[dict[str, float]]:
     """Time two contestants or more in turns, in an order that changes from turn to turn, after one that warms up.
 
     Returns:

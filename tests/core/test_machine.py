@@ -284,3 +284,12 @@ def test_draws_are_kept_without_asking_gpus_that_are_not_used(monkeypatch: pytes
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), drawn)
     assert asked == []
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_system_memory", lambda: 1_000)
+    monkeypatch.setattr(machine.processes, "world", lambda: 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert machine.available_memory() == 250
+    monkeypatch.setattr(machine.processes, "world", lambda: 1)  # while the others wait
+    assert machine.available_memory() == 1_000

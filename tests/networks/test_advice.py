@@ -134,6 +134,13 @@ class TestUnseenPixels:
         assert finding.fix == "Give it a stride of at most 2, or a kernel of at least 4."
         assert codes(ready(sequence(nn.Conv2d(1, 4, 4, 4)))) == []
 
+    def test_a_picture_that_nothing_reads(self) -> None:
+        (finding,) = found(
+            Network(lambda self, images: self.same.weight.T.expand(len(images), 2), same=nn.Linear(2, 1))
+        )
+        assert (finding.code, finding.where) == ("unseen-pixels", "picture")
+        assert finding.message.endswith("reach no unit of the output: nothing reads them.")
+
     def test_a_chain_of_strided_pointwise_convolutions(self) -> None:
         chain = sequence(nn.Conv2d(1, 4, 1, 2), nn.ReLU(), nn.Conv2d(4, 4, 1, 2))
         findings = found(ready(chain))

@@ -104,3 +104,10 @@ def test_measuring_leaves_the_network_and_the_generators_alone(image_set: st.Ima
     assert all(rate > 0 for rate in choice.rates.values())
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_handful_of_pictures_is_measured_two_at_a_time(clock: Clock) -> None:
+    clock(lambda pictures: 1.0)
+    images = make_image_set(pictures=15)
+    network = st.build("conv 4@3x3 relu | gap | fc 8 | bn | fc 3", images.spec)
+    assert choose_batch_size(network, images, Recipe()).recipe.batch_size == 2

@@ -146,6 +146,9 @@ def test_too_little_time_is_refused_with_what_is_needed(image_set: st.ImageSet) 
     run = make_run(image_set, Recipe(), 100, 20.0)
     with pytest.raises(RecipeError, match=rf"must leave time for {LEAST_STEPS} steps, which take about 1 min 5 s here"):
         planned(run, 3.0, 0.0)
+    spent = make_run(image_set, Recipe(epochs=10, phases=PHASES), 100, 1.0)  # less than was measured for
+    with pytest.raises(RecipeError, match=rf"must leave time for {LEAST_STEPS} steps, which take about"):
+        planned(spent, 3.0, 0.0)
 
 
 def test_what_is_left_of_the_schedule_is_spread_over_the_steps_that_are_left() -> None:

@@ -95,6 +95,7 @@ def test_the_last_two_stay(image_set: st.ImageSet, stopped: Path) -> None:
     run = resume(image_set, stopped)
     assert run.checkpoint == stopped / "checkpoint" / f"step-{run.total_steps}.safetensors"
     assert steps_in(stopped) == [run.total_steps, run.total_steps - 1]
+    assert all(type(epoch[name]) is int for epoch in run.history for name in ("epoch", "step"))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 8, 500, -100, -1])

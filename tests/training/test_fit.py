@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import signal
 import subprocess
@@ -179,6 +180,19 @@ def test_gradients_that_a_network_has_already_are_not_learned_from(image_set: st
         assert torch.equal(ours, theirs)
 
 
+def test_a_run_that_breaks_off_leaves_no_stage_frozen(image_set: st.ImageSet, tmp_path: Path) -> None:
+    class Breaks(st.Observer):
+        def on_batch_end(self, run: st.Run) -> None:
+            assert not next(run.network.parameters()).requires_grad
+            raise MemoryError
+
+    network = st.build(MODEL, image_set.spec)
+    recipe = RECIPE.changed(epochs=2, phases=(Phase(epochs=1, frozen=("conv1",)), Phase(epochs=1)))
+    with pytest.raises(st.TrainingError, match="Memory ran out"):
+        train(image_set, tmp_path / "run", network=network, recipe=recipe, observers=[Breaks()])
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 class TurnsNan(nn.Module):
     """Returns NaN from its sixth training step on."""
 
@@ -297,6 +311,26 @@ def test_stops_at_a_target_error(image_set: st.ImageSet, tmp_path: Path) -> None
     assert run.history[-1]["val_accuracy"] >= 0.8
     assert run.stop_reason is not None
     assert run.stop_reason.endswith("has reached the target of 20.00%")
+
+
+def test_an_error_that_is_the_target_stops(image_set: st.ImageSet, tmp_path: Path) -> None:
+    class Always(nn.Module):
+        """Says the first class: one third of the pictures."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor([1.0, 0.0, 0.0]))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.bias.expand(len(images), 3)
+
+    twenty = image_set.val[torch.tensor([*range(20)]) % len(image_set.val)]
+    labels = torch.tensor([0] * 14 + [1] * 6)  # 1 − 0.7 is more than 0.3, for a computer
+    val = dataclasses.replace(twenty, labels=labels)
+    images = st.ImageSet(name="thirds", train=image_set.train, val=val, test=image_set.test)
+    run = train(images, tmp_path / "run", network=Always(), learning_rate=0.0, average="none", target_error=0.3)
+    assert run.stop_reason == "the error on val, 30.00%, has reached the target of 30.00%"
+    assert len(run.history) == 1
 
 
 def test_stops_early_when_val_no_longer_improves(image_set: st.ImageSet, tmp_path: Path) -> None:

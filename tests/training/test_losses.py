@@ -38,9 +38,10 @@ def of_decisions(logits: Array, shares: Array, smoothing: float, gamma: float, w
     total = 0.0
     for row, share in zip(logits, shares, strict=True):
         for k in range(len(row)):
-            p, target = 1 / (1 + np.exp(-row[k])), share[k] * (1 - smoothing) + smoothing / 2
-            total -= weights[k] * target * (1 - p) ** gamma * np.log(p)
-            total -= (1 - target) * p**gamma * np.log(1 - p)
+            p = 1 / (1 + np.exp(-row[k]))
+            yes, no = (1 - p) ** gamma * np.log(p), p**gamma * np.log(1 - p)
+            total -= weights[k] * share[k] * ((1 - smoothing / 2) * yes + smoothing / 2 * no)
+            total -= (1 - share[k]) * (smoothing / 2 * yes + (1 - smoothing / 2) * no)
     return total / logits.size
 
 
@@ -148,6 +149,17 @@ def test_a_weight_of_a_class_is_worth_as_many_copies_of_its_pictures() -> None:
     ).item()
     copied = compute_loss(logits[[0, 0, 1, 2]], torch.tensor([0, 0, 1, 1]), nn.Identity(), recipe).item()
     assert weighted * 3 == pytest.approx(copied * 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["bce", "focal"])
+def test_a_weight_of_a_label_says_nothing_of_pictures_that_lack_it(loss: str) -> None:
+    logits = torch.randn(1, 2)
+    recipe = st.Recipe(loss=loss, label_smoothing=0.1)  # type: ignore[arg-type]
+    values = [
+        compute_loss(logits, torch.zeros(1, 2), nn.Identity(), recipe, several=True, weights=weights).item()
+        for weights in (None, torch.tensor([32.0, 1.0]))
+    ]
+    assert values[0] == values[1]
 
 
 def test_auxiliary_heads_count_with_their_weight() -> None:

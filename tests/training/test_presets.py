@@ -67,6 +67,7 @@ def test_the_network_of_a_preset_builds_for_its_pictures(name: str) -> None:
         ("my photos", 20, "photographs"),
         ("my photos", MANY_PICTURES - 1, "photographs"),
         ("my photos", MANY_PICTURES, "many_photographs"),
+        ("emnist_letters", MANY_PICTURES, "emnist"),
         ("pretrained", 20, "photographs"),  # a folder of this name is no known set
     ],
 )

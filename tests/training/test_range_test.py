@@ -6,6 +6,8 @@ import torch
 import striate as st
 from striate.core.errors import TrainingError
 from striate.training.range_test import _found, learning_rate_range
+from striate.training.trial import trial_run
+from tests.conftest import make_image_set
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop", "muon"])
@@ -36,3 +38,20 @@ def test_the_marks_are_where_a_known_curve_is_steepest_and_least() -> None:
 def test_a_loss_that_never_falls_is_said() -> None:
     with pytest.raises(TrainingError, match="The loss must fall somewhere"):
         _found([1e-6, 1e-5, 1e-4], [1.0, 2.0, 3.0])
+
+
+def test_it_is_the_loss_of_the_recipe_whose_range_is_found() -> None:
+    images = make_image_set(pictures=110)  # of which the classes have not as many each
+    recipe = st.Recipe(batch_size=16, class_weights="balanced")
+    run, _ = trial_run(st.build("fc 3", images.spec), images, recipe, 2)
+    assert run.class_weights is not None
+    assert run.class_weights.tolist() == (run.class_shares.reciprocal() / 3).float().tolist()
+
+
+def test_a_penalty_holds_the_weights_while_the_rate_rises(image_set: st.ImageSet) -> None:
+    network = st.build("fc 3", image_set.spec)
+    found = [
+        learning_rate_range(network, image_set, st.Recipe(batch_size=16, optimizer="sgd", l2=l2)) for l2 in (0.0, 0.5)
+    ]
+    assert found[0].losses[0] == found[1].losses[0]
+    assert found[0].losses != found[1].losses

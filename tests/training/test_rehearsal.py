@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -38,3 +39,17 @@ def test_a_norm_that_gets_one_number_of_each_channel_is_refused(image_set: st.Im
     with pytest.raises(st.NetworkError, match=r"pictures of 8×8, 1 at once: Expected more than 1 value per channel"):
         st.fit(mlp(), image_set, batch_size=1, folder=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_pictures_that_are_stored_larger_are_not_joined_with_val(image_set: st.ImageSet, tmp_path: Path) -> None:
+    train = image_set.train
+    larger = dataclasses.replace(train, stored=train.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    images = st.ImageSet(name="larger", train=larger, val=image_set.val, test=image_set.test)
+    assert images.fingerprint != image_set.fingerprint
+    with pytest.raises(st.RecipeError, match="learn_from must be train where pictures are stored larger"):
+        st.fit(mlp(), images, learn_from="train+val", folder=tmp_path / "run", progress=False)
+
+
+def test_one_process_has_nobody_to_synchronise_norms_with(image_set: st.ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(st.NetworkError, match=r"pictures of 8×8, 1 at once: Expected more than 1 value per channel"):
+        st.fit(mlp(), image_set, batch_size=1, sync_norm=True, folder=tmp_path / "run", progress=False)

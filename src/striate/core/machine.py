@@ -180,8 +180,10 @@ def keeping_draws() -> contextlib.AbstractContextManager[object]:
 
 
 def available_memory() -> int:
-    """Return the bytes that a network can take: of the accelerator where there is one, else of the system."""
-    return int(torch.cuda.mem_get_info()[0]) if device().type == "cuda" else available_system_memory()
+    """Return the bytes that a network can take: of the accelerator, else of this process's part of the system's."""
+    if device().type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return available_system_memory() // processes.on_this_machine()
 
 
 def available_system_memory() -> int:

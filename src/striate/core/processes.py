@@ -66,6 +66,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK") or 0) if world() > 1 else 0
 
 
+def on_this_machine() -> int:
+    """Return how many of the processes share this machine's memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1) if world() > 1 else 1
+
+
 def first() -> bool:
     """Return whether this is the first of all processes: the one that writes files and speaks."""
     return rank() == 0

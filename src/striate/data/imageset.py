@@ -255,10 +255,16 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """See ``fingerprint_of``; ``test`` is not touched. That of a stream is over its index."""
-        if not isinstance(self._train, Split):
-            return self._train.fingerprint
-        return self._make_fingerprint(self.train, self.val)
+        """See ``fingerprint_of``; ``test`` is not touched. That of a stream is over its index.
+
+        Pictures that are stored larger have another one, since crops of them are others.
+        """
+        train = self._train
+        known = self._make_fingerprint(train, self.val) if isinstance(train, Split) else train.fingerprint
+        if train.stored is None:
+            return known
+        shape = tuple(train.stored.shape[1:]) if isinstance(train, Split) else train.stored.shape
+        return hashlib.sha256(repr((known, shape)).encode()).hexdigest()[:16]
 
     def _joined(self, *splits: Split) -> Split:
         check_memory(sum(map(len, splits)), self.spec.input, f"of {self.name} joined", "Use the splits one by one.")

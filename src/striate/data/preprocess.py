@@ -77,25 +77,18 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
         (…, C, H, W) float32, on the same device.
     """
     # While a graph is exported, what is made belongs to it alone.
-    make = _make_offset_and_factor if torch.compiler.is_exporting() else _offset_and_factor
-    offset, factor = make(spec.mean, spec.std, images.device)
+    scale = _offset_and_factor.__wrapped__ if torch.compiler.is_exporting() else _offset_and_factor
+    offset, factor = scale(spec.mean, spec.std, images.device)
     return images.to(torch.float32, copy=True).sub_(offset).mul_(factor)
 
 
-def _make_offset_and_factor(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return (C, 1, 1) each."""
-    offset = torch.tensor([255 * one for one in mean], dtype=torch.float32, device=device)
-    factor = torch.tensor([1 / (255 * one) for one in std], dtype=torch.float32, device=device)
-    return offset.view(-1, 1, 1), factor.view(-1, 1, 1)
-
-
-@functools.lru_cache(_MOST_SCALES)
-@torch.inference_mode(False)
+@functools.lru_cache(_MOST_SCALES)  # making them takes a third of normalising a batch of digits
 def _offset_and_factor(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Remember them: making them takes a third of normalising a batch of digits."""
-    return _make_offset_and_factor(mean, std, device)
+    """Return (C, 1, 1) each."""
+    with torch.inference_mode(False):
+        offset = torch.tensor([255 * one for one in mean], dtype=torch.float32, device=device)
+        factor = torch.tensor([1 / (255 * one) for one in std], dtype=torch.float32, device=device)
+        return offset.view(-1, 1, 1), factor.view(-1, 1, 1)
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

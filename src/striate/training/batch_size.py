@@ -76,7 +76,7 @@ def _measure(network: nn.Module, images: ImageSet, recipe: Recipe) -> dict[int, 
     """Return the pictures a second of batches that double, up to the first that gains too little."""
     need: Need = rehearse(network, images, recipe.changed(batch_size=2))
     most = min(need.largest(MOST_MEMORY * machine.available_memory()), len(images.learned) // LEAST_STEPS)
-    size = min(SMALLEST, max(1, most))
+    size = min(SMALLEST, max(2, most))  # one picture alone has no batch statistics
     rates = {size: _rate(network, images, recipe.changed(batch_size=size))}
     while 2 * size <= most:
         size *= 2

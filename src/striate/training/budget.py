@@ -92,7 +92,7 @@ class Budget:
             for phase, step in zip(plan, seconds, strict=True)
         ]
         scale = self._left(run) / sum(of_one)
-        epochs = [math.floor(scale * phase.epochs) for phase in plan[:-1]] + [1]
+        epochs = [max(0, math.floor(scale * phase.epochs)) for phase in plan[:-1]] + [1]
         kept = [number for number, count in enumerate(epochs) if count]  # a phase ends with an epoch, or is left out
         self._estimate = Estimate(tuple(seconds[number] for number in kept), self._end_seconds)
         phases = tuple(plan[number].model_copy(update={"epochs": epochs[number]}) for number in kept)

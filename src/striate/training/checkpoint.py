@@ -77,7 +77,7 @@ class CheckpointHeader(BaseModel):
     step: int
     train_seconds: float
     budget_seconds: float | None
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
     tally: dict[str, float]
     stop_reason: str | None
     best: BestSoFar | None

@@ -32,7 +32,7 @@ from striate.training.events import Observer
 from striate.training.feed import batches_left, epochs_left
 from striate.training.forward import forward
 from striate.training.interruption import interruptible
-from striate.training.losses import class_weights, compute_loss, count_correct, resolve_loss
+from striate.training.losses import compute_loss, count_correct, resolve_loss
 from striate.training.memory import memory_explained
 from striate.training.observers import default_observers
 from striate.training.optim import Updater
@@ -136,12 +136,10 @@ def _train(
     timing: Budget | None,
     held: Checkpoint | None,
 ) -> None:
-    weights = class_weights(run.recipe, run.spec.task, run.class_shares)
-    run.class_weights = None if weights is None else weights.to(machine.device())
     if held is None:
         prepare(run)
     share_weights(execution.place(run.network))
-    updater, penalty = Updater(run.network, run.recipe), Penalty(run.network, run.recipe)
+    updater = Updater(run.network, run.recipe)
     average = WeightAverage(run.network, run.recipe.average_decay) if run.recipe.average == "ema" else None
     checkpoints = Checkpoints(run, updater, average)
     if held is not None:
@@ -151,7 +149,26 @@ def _train(
         _write_recipe(run)
         checkpoints.save()
     _tell(observers, "on_train_begin", run)
+    try:
+        _take_steps(run, val, observers, execution, timing, updater, average, checkpoints)
+    finally:
+        updater.end()  # whatever broke off, the network is not left frozen
+    checkpoints.save()
+    _finish(run, val, average)
 
+
+def _take_steps(
+    run: Run,
+    val: Split | None,
+    observers: list[Observer],
+    execution: Execution,
+    timing: Budget | None,
+    updater: Updater,
+    average: WeightAverage | None,
+    checkpoints: Checkpoints,
+) -> None:
+    """Train from where the run stands to its end, or to where it is stopped."""
+    penalty = Penalty(run.network, run.recipe)
     for epoch, phase_number in epochs_left(run):
         updater.begin(run.recipe.plan[phase_number])
         for seen in batches_left(run, epoch, phase_number, execution):
@@ -183,10 +200,6 @@ def _train(
             checkpoints.save_when_due()
         if run.stop_reason:
             break
-
-    checkpoints.save()
-    updater.end()
-    _finish(run, val, average)
 
 
 def _count_correct(run: Run, seen: Seen) -> float:

@@ -161,14 +161,15 @@ def _focal(logits: Tensor, targets: Tensor, gamma: float, smoothing: float) -> T
 def _of_decisions(logits: Tensor, targets: Tensor, gamma: float, smoothing: float, weights: Tensor | None) -> Tensor:
     """Return the mean over pictures and labels of −t (1 − p)^γ log p − (1 − t) p^γ log(1 − p), p the sigmoid.
 
-    γ = 0 is the binary cross-entropy, γ > 0 the focal loss (Lin et al., ICCV 2017). The weight of a label multiplies
-    the first term. Targets are smoothed towards ½.
+    γ = 0 is the binary cross-entropy, γ > 0 the focal loss (Lin et al., ICCV 2017). Targets are smoothed towards ½. The
+    weight of a label is that of the pictures that have it, before smoothing: see `_of_logits`.
     """
-    shares = _shares(targets, logits.shape[1]) * (1 - smoothing) + smoothing / 2
+    shares, other = _shares(targets, logits.shape[1]), smoothing / 2
+    has, lacks = (shares if weights is None else shares * weights), 1 - shares
     log_yes, log_no = F.logsigmoid(logits), F.logsigmoid(-logits)
-    yes = shares * torch.exp(gamma * log_no) * log_yes
-    no = (1 - shares) * torch.exp(gamma * log_yes) * log_no
-    return -((yes if weights is None else yes * weights) + no).mean()
+    yes = (has * (1 - other) + lacks * other) * torch.exp(gamma * log_no) * log_yes
+    no = (has * other + lacks * (1 - other)) * torch.exp(gamma * log_yes) * log_no
+    return -(yes + no).mean()
 
 
 def _shares(targets: Tensor, classes: int) -> Tensor:

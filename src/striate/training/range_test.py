@@ -17,6 +17,7 @@ from striate.drawing.svg import Drawing
 from striate.training.feed import batches_left
 from striate.training.forward import forward
 from striate.training.optim import Updater
+from striate.training.penalty import Penalty
 from striate.training.recipe import Recipe
 from striate.training.trial import on_its_machine, trial_run
 
@@ -117,7 +118,7 @@ def _rise(network: nn.Module, images: ImageSet, recipe: Recipe) -> tuple[list[fl
     rates: list[float] = []
     losses: list[float] = []
     run, execution = trial_run(network, images, recipe, STEPS)
-    updater = Updater(run.network, run.recipe)
+    updater, penalty = Updater(run.network, run.recipe), Penalty(run.network, run.recipe)
     updater.begin(run.recipe.plan[-1])
     for epoch in range(run.epochs):
         for seen in batches_left(run, epoch, 0, execution):
@@ -127,6 +128,7 @@ def _rise(network: nn.Module, images: ImageSet, recipe: Recipe) -> tuple[list[fl
             if not losses[-1] <= EXPLODED * min(losses):
                 return rates, losses
             loss.backward()  # type: ignore[no-untyped-call]
+            penalty.add_gradients()
             updater.step(0, rates[-1])
             run.step += 1
     return rates, losses

@@ -47,6 +47,10 @@ def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise NetworkError("The network must have parameters that learn, got none. Give it a conv or an fc.")
     _check_streamable(images.learned, recipe)
+    if recipe.learn_from == "train+val" and images.learned.stored is not None:
+        raise RecipeError(
+            "learn_from must be train where pictures are stored larger for their crops, as val is not, got train+val."
+        )
     _check_finite(network)
     need = _try_steps(network, images, recipe)
     need.check(-(-min(recipe.batch_size, len(images.learned)) // processes.world()))
@@ -56,7 +60,8 @@ def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
 def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
     """Let a copy of the network take a step with a few pictures as in every phase, and look at val."""
     few = min(2, len(images.learned))
-    alone = min(recipe.batch_size, len(images.learned)) < 2 * processes.world() and not recipe.sync_norm
+    together = recipe.sync_norm and processes.world() > 1
+    alone = min(recipe.batch_size, len(images.learned)) < 2 * processes.world() and not together
     with machine.keeping_draws(), LiveBytes() as live:
         trial = _Trial(network, images, recipe)
         moments: list[Moment] = []
@@ -68,9 +73,9 @@ def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
                     trial.step(number, 1)
                 moments += _moments(live, few, partial(trial.step, number))
         if recipe.learn_from == "train":
-            together = min(len(images.val), pictures_at_once(images.spec.input))
+            at_once = min(len(images.val), pictures_at_once(images.spec.input))
             looks = _moments(live, few, trial.look)
-            moments += [Moment(one.fixed + together * one.picture, 0) for one in looks]
+            moments += [Moment(one.fixed + at_once * one.picture, 0) for one in looks]
         return Need(trial.weights, moments)
 
 

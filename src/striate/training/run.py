@@ -18,7 +18,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from striate.core import processes
+from striate.core import machine, processes
 from striate.core.errors import FileError
 from striate.core.finding import Finding
 from striate.core.spec import Spec
@@ -26,6 +26,7 @@ from striate.data.balance import class_shares
 from striate.data.imageset import Split
 from striate.data.stream.stream import Stream
 from striate.networks.build import Blueprint, blueprint_of
+from striate.training.losses import class_weights
 from striate.training.recipe import Recipe
 
 MODEL_FILE, CHECKPOINT_FOLDER = "model.safetensors", "checkpoint"
@@ -99,7 +100,6 @@ class Run:
         recipe: resolved before step 0.
         data: name, fingerprint and, where it can be loaded again, the source of the pictures.
         steps_per_epoch: updates in an epoch.
-        class_weights: of the loss, (K,) float32, once training has begun; None where all classes count the same.
         learned: the pictures that are learned from.
         val: those that are chosen by; None where nothing is chosen.
         seen: the batch of the step that is under way, or of the last one.
@@ -131,7 +131,6 @@ class Run:
     expected_seconds: float | None = None
     expected_bytes: float = 0.0
     began: float = field(default_factory=time.perf_counter)
-    class_weights: Tensor | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     best: Best | None = None
@@ -147,6 +146,12 @@ class Run:
         if isinstance(self.learned, Stream):
             return torch.tensor(self.learned.class_shares, dtype=torch.float64)
         return class_shares(self.learned.labels, self.learned.spec.task.classes)
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        """The weight of each class in the loss, (K,) float32 where the network is; None where all count the same."""
+        weights = class_weights(self.recipe, self.spec.task, self.class_shares)
+        return None if weights is None else weights.to(machine.device())
 
     @property
     def batch_size(self) -> int:

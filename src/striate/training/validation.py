@@ -63,9 +63,10 @@ def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Exe
         state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         run.best = Best(epoch, score, loss, state)
     patience, target = run.recipe.early_stopping_epochs, run.recipe.target_error
-    if target is not None and 1 - score <= target:
+    error = round(1 - score, 12)  # 95 of 100 right is an error of 0.05, not of a little more
+    if target is not None and error <= target:
         what = _ERRORS[run.chosen_by]
-        run.stop_reason = f"{what}, {1 - score:.2%}, has reached the target of {target:.2%}"
+        run.stop_reason = f"{what}, {error:.2%}, has reached the target of {target:.2%}"
     elif patience is not None and epoch - run.best.epoch >= patience:
         run.stop_reason = f"val has not improved for {patience} epochs"
 

@@ -69,12 +69,11 @@ def _unseen(node: Node, unseen: Mask, coverage: Coverage) -> Finding:
     places, total = ("pixels of the picture" if node.name == PICTURE else "positions of the map"), unseen.size
     count = int(unseen.sum())
     lost_of_picture = int((~coverage.used[PICTURE]).sum()) if PICTURE in coverage.used else 0
-    message = (
-        f"{count:,} of the {total:,} {places} ({times(unseen.shape)}) reach no unit of the output: "
-        f"{' and '.join(who)} {'skips' if len(who) == 1 else 'skip'} them."
-    )
+    why = f"{' and '.join(who)} {'skips' if len(who) == 1 else 'skip'} them" if skips else "nothing reads them"
+    message = f"{count:,} of the {total:,} {places} ({times(unseen.shape)}) reach no unit of the output: {why}."
     numbers = {"unseen": count, "positions": total, "pixels_of_the_picture": lost_of_picture}
-    return Finding("unseen-pixels", "warning", where(skips[0]), message, numbers, _fix(skips[0], coverage))
+    place, fix = (where(skips[0]), _fix(skips[0], coverage)) if skips else (where(node), "Let the output depend on it.")
+    return Finding("unseen-pixels", "warning", place, message, numbers, fix)
 
 
 def _skips(user: Node, node: Node, coverage: Coverage) -> bool:

@@ -66,7 +66,7 @@ def rare_ignored(evidence: Evidence) -> Iterator[Finding]:
 
 
 def shuffled(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ``labels-without-pictures``: nothing was learned that holds on val, and neighbours do not share labels.
+    """Yield ``labels-shuffled``: nothing was learned that holds on val, and neighbours do not share labels.
 
     The labels were probably shuffled, or shifted against the pictures: see `neighbours_agree`.
     """

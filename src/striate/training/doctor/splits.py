@@ -16,7 +16,9 @@ from striate.training.doctor.labels import nearest, sample, shrunk
 
 PICTURES = 500  # of each
 FEWEST = 50
-WORSE = 0.25  # skill, by which val must be worse for its pictures to be asked
+WORSE = 0.25  # skill, by which val must be worse for its pictures to be asked,
+MOSTLY_LOST = 0.6  # or this part of what was learned on train, where that is little
+LITTLE = 0.1  # skill on train, below which there is nothing to lose
 TOGETHER = 0.75  # of pictures whose neighbour is from the same split: half are by chance
 DEVIATIONS = 4.0
 BETTER = 0.1  # accuracy, by which val must be better for the labels of train to be asked
@@ -33,7 +35,10 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
     often right for a picture of val as for one of train where labels mean the same.
     """
     run, skill = evidence.run, evidence.val_skill
-    if not evidence.ended or run.val is None or skill is None or evidence.train_skill - skill < WORSE:
+    if not evidence.ended or run.val is None or skill is None:
+        return
+    on_train = evidence.train_skill
+    if on_train < LITTLE or on_train - skill < min(WORSE, MOSTLY_LOST * on_train):
         return
     count = min(len(run.learned), len(run.val), PICTURES)
     if count < FEWEST:
@@ -44,7 +49,7 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
     if together > TOGETHER:
         message = (
             f"Pictures of val are unlike those of train: {together:.0%} of a split have the one most like them in it, "
-            f"and 50% would by chance; skill is {evidence.train_skill:.2f} on train and {skill:.2f} on val."
+            f"and 50% would by chance; skill is {on_train:.2f} on train and {skill:.2f} on val."
         )
         fix = (
             "Look at how both are read (colours, inversion, brightness, cropping), and draw val from the same pictures."

@@ -132,8 +132,8 @@ def recommended_preset(images: ImageSet, model: str, *, pretrained: bool = False
     one with norms, a million or more                   ``large_network``
     ==================================================  =======================
 
-    That of the pictures has the name of a known data set; for others it is ``photographs`` or, from 20,000 pictures
-    on, ``many_photographs``. How pictures are varied is always that one's: a digit must not be mirrored, whatever
+    That of the pictures has the name of a known data set; for others it is ``photographs`` or, from 20,000 to learn
+    from on, ``many_photographs``. How pictures are varied is always that one's: a digit must not be mirrored, whatever
     network reads it.
     """
     own = _for_pictures(images)
@@ -158,9 +158,10 @@ def recommended_recipe(images: ImageSet, model: str, *, pretrained: bool = False
 
 
 def _for_pictures(images: ImageSet) -> Preset:
-    if images.name in _DATA_SETS:
-        return read_preset(images.name)
+    name = images.name.partition("_")[0] if images.name.startswith("emnist_") else images.name
+    if name in _DATA_SETS:
+        return read_preset(name)
     return read_preset("many_photographs" if len(images.learned) >= MANY_PICTURES else "photographs")
 
 
-_DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+_DATA_SETS = ("digits", "mnist", "emnist", "fashion_mnist", "cifar10")
