@@ -1,7 +1,7 @@
 """``--budget``: training ends at most 5 % over and 10 % under its budget, with a finished schedule, on three sets.
 
 Run ``python benchmarks/budget.py [BUDGET…]``; 2m and 10m where none is named. The three sets are trained at the same
-time, so that each meets a busy machine, whose speed changes as the others validate or end.
+time, with one thread each, so that they meet a busy machine, whose speed changes as the others validate or end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from striate.training.budget import budget_seconds
+from striate.training.recipe import read_recipe
+from striate.training.run import RECIPE_FILE
 from trials import data_folder, report
 
 LEAST, MOST = 0.90, 1.05  # of the budget
@@ -26,18 +28,18 @@ def one(words: list[str], budget: str) -> dict[str, Any]:
     """Train in a new process; return the time that it took of its budget, and where its schedule ended."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        command = [sys.executable, "-m", "striate", "train", *words, "--budget", budget, "--output", str(run)]
-        subprocess.run([*command, "--no-report", "--no-audit"], check=True, capture_output=True)
+        command = [sys.executable, "-m", "striate", "train", *words, "--budget", budget, "--threads", "1"]
+        subprocess.run([*command, "--output", str(run), "--no-report", "--no-audit"], check=True, capture_output=True)
         with open(run / "metrics.csv", encoding="utf-8") as opened:
             rows = list(csv.DictReader(opened))
         changes = (run / "log.txt").read_text(encoding="utf-8").count("the budget allows")
+        top = read_recipe(run / RECIPE_FILE).learning_rate
     seconds = budget_seconds(budget)
     assert seconds is not None
-    share, top = float(rows[-1]["seconds"]) / seconds, max(float(row["learning_rate"]) for row in rows)
     return {
         "data": Path(words[0]).name,
         "budget": budget,
-        "share": share,
+        "share": float(rows[-1]["seconds"]) / seconds,
         "learning_rate": float(rows[-1]["learning_rate"]),
         "top_learning_rate": top,
         "epochs": len(rows),

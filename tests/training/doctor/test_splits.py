@@ -48,6 +48,11 @@ def test_val_of_other_pictures_or_of_other_labels_is_told_from_what_was_learned_
     assert found(splits.val_unlike_train, ended(train, renumbered, 0.95, 0.1)) == [("val-labels-differ", "warning")]
     assert found(splits.val_unlike_train, ended(train, val, 0.95, 0.5)) == []  # by heart
     assert found(splits.val_unlike_train, ended(train, inverted, 0.95, 0.94)) == []  # it does no harm
+    little, none = 0.45, 0.34  # of three classes
+    assert found(splits.val_unlike_train, ended(train, inverted, little, none)) == [("val-unlike-train", "warning")]
+    assert found(splits.val_unlike_train, ended(train, inverted, little, 0.42)) == []
+    assert found(splits.val_unlike_train, ended(train, inverted, 0.37, none)) == []  # there was little to lose
+    assert found(splits.val_unlike_train, ended(train, val, little, none)) == []
 
 
 @given(st_.integers(3, 8), st_.integers(0, 2**31))
