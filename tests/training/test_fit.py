@@ -315,7 +315,7 @@ def test_stops_at_a_target_error(image_set: st.ImageSet, tmp_path: Path) -> None
 
 def test_an_error_that_is_the_target_stops(image_set: st.ImageSet, tmp_path: Path) -> None:
     class Always(nn.Module):
-        """Says the first class: one third of the pictures."""
+        """Says the first class of every picture."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -327,7 +327,7 @@ def test_an_error_that_is_the_target_stops(image_set: st.ImageSet, tmp_path: Pat
     twenty = image_set.val[torch.tensor([*range(20)]) % len(image_set.val)]
     labels = torch.tensor([0] * 14 + [1] * 6)  # 1 − 0.7 is more than 0.3, for a computer
     val = dataclasses.replace(twenty, labels=labels)
-    images = st.ImageSet(name="thirds", train=image_set.train, val=val, test=image_set.test)
+    images = st.ImageSet(name="arrays", train=image_set.train, val=val, test=image_set.test)
     run = train(images, tmp_path / "run", network=Always(), learning_rate=0.0, average="none", target_error=0.3)
     assert run.stop_reason == "the error on val, 30.00%, has reached the target of 30.00%"
     assert len(run.history) == 1

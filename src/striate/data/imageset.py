@@ -263,8 +263,7 @@ class ImageSet:
         known = self._make_fingerprint(train, self.val) if isinstance(train, Split) else train.fingerprint
         if train.stored is None:
             return known
-        shape = tuple(train.stored.shape[1:]) if isinstance(train, Split) else train.stored.shape
-        return hashlib.sha256(repr((known, shape)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((known, tuple(train.stored.shape[-3:]))).encode()).hexdigest()[:16]
 
     def _joined(self, *splits: Split) -> Split:
         check_memory(sum(map(len, splits)), self.spec.input, f"of {self.name} joined", "Use the splits one by one.")

@@ -60,8 +60,8 @@ def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
 def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
     """Let a copy of the network take a step with a few pictures as in every phase, and look at val."""
     few = min(2, len(images.learned))
-    together = recipe.sync_norm and processes.world() > 1
-    alone = min(recipe.batch_size, len(images.learned)) < 2 * processes.world() and not together
+    joined = recipe.sync_norm and processes.world() > 1
+    alone = min(recipe.batch_size, len(images.learned)) < 2 * processes.world() and not joined
     with machine.keeping_draws(), LiveBytes() as live:
         trial = _Trial(network, images, recipe)
         moments: list[Moment] = []
@@ -73,9 +73,9 @@ def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
                     trial.step(number, 1)
                 moments += _moments(live, few, partial(trial.step, number))
         if recipe.learn_from == "train":
-            at_once = min(len(images.val), pictures_at_once(images.spec.input))
+            together = min(len(images.val), pictures_at_once(images.spec.input))
             looks = _moments(live, few, trial.look)
-            moments += [Moment(one.fixed + at_once * one.picture, 0) for one in looks]
+            moments += [Moment(one.fixed + together * one.picture, 0) for one in looks]
         return Need(trial.weights, moments)
 
 

@@ -52,6 +52,7 @@ def test_val_of_other_pictures_or_of_other_labels_is_told_from_what_was_learned_
     assert found(splits.val_unlike_train, ended(train, inverted, little, none)) == [("val-unlike-train", "warning")]
     assert found(splits.val_unlike_train, ended(train, inverted, little, 0.42)) == []
     assert found(splits.val_unlike_train, ended(train, inverted, 0.37, none)) == []  # there was little to lose
+    assert found(splits.val_unlike_train, ended(train, inverted, 0.37, 0.1)) == [("val-unlike-train", "warning")]
     assert found(splits.val_unlike_train, ended(train, val, little, none)) == []
 
 

@@ -69,10 +69,13 @@ def _unseen(node: Node, unseen: Mask, coverage: Coverage) -> Finding:
     places, total = ("pixels of the picture" if node.name == PICTURE else "positions of the map"), unseen.size
     count = int(unseen.sum())
     lost_of_picture = int((~coverage.used[PICTURE]).sum()) if PICTURE in coverage.used else 0
-    why = f"{' and '.join(who)} {'skips' if len(who) == 1 else 'skip'} them" if skips else "nothing reads them"
-    message = f"{count:,} of the {total:,} {places} ({times(unseen.shape)}) reach no unit of the output: {why}."
     numbers = {"unseen": count, "positions": total, "pixels_of_the_picture": lost_of_picture}
-    place, fix = (where(skips[0]), _fix(skips[0], coverage)) if skips else (where(node), "Let the output depend on it.")
+    if skips:
+        place, fix = where(skips[0]), _fix(skips[0], coverage)
+        why = f"{' and '.join(who)} {'skips' if len(who) == 1 else 'skip'} them"
+    else:
+        place, fix, why = where(node), "Let the output depend on it.", "nothing reads them"
+    message = f"{count:,} of the {total:,} {places} ({times(unseen.shape)}) reach no unit of the output: {why}."
     return Finding("unseen-pixels", "warning", place, message, numbers, fix)
 
 

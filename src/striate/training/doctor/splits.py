@@ -38,7 +38,8 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.ended or run.val is None or skill is None:
         return
     on_train = evidence.train_skill
-    if on_train < LITTLE or on_train - skill < min(WORSE, MOSTLY_LOST * on_train):
+    lost = on_train - skill
+    if lost < WORSE and (on_train < LITTLE or lost < MOSTLY_LOST * on_train):
         return
     count = min(len(run.learned), len(run.val), PICTURES)
     if count < FEWEST:

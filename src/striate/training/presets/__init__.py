@@ -1,8 +1,8 @@
 """What to train with when nobody says: networks and recipes that can be read, a TOML file each.
 
 A file holds the fields of a recipe and, where they belong together, the network that the recipe was chosen with. Its
-first comment says what it reached, in what time, on which machine, how often. Every number was chosen on val, with
-train alone to learn from; ``benchmarks/`` measures val and test.
+first comment says what it reached, in what time, on which machine, how often. Numbers were chosen on val, with train
+alone to learn from, unless it says otherwise; ``benchmarks/`` measures val and test.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def recommended_recipe(images: ImageSet, model: str, *, pretrained: bool = False
 
 
 def _for_pictures(images: ImageSet) -> Preset:
-    name = images.name.partition("_")[0] if images.name.startswith("emnist_") else images.name
+    name = "emnist" if images.name.startswith("emnist_") else images.name
     if name in _DATA_SETS:
         return read_preset(name)
     return read_preset("many_photographs" if len(images.learned) >= MANY_PICTURES else "photographs")
