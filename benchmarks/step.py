@@ -1,4 +1,4 @@
-"""A step of `fit` against a bare loop of the same network: what the engine itself costs.
+"""A step of `fit` against a bare loop of the same network: what the engine itself costs, or spares.
 
 Run ``python benchmarks/step.py [--quick]``. The bare loop is as lean as a person would write it who knows the machine:
 the set as one float tensor, normalised beforehand, the memory format and precision that were measured for `fit`,
@@ -33,6 +33,7 @@ CASES = (
     ("speednet_small", (1, 28, 28), 256, "adamw", 8, 300),
     ("speednet", (3, 32, 32), 128, "sgd", 1, 150),
     ("resnet18", (3, 64, 64), 64, "sgd", 1, 150),
+    ("resnet18", (3, 32, 32), 64, "sgd", 2, 150),
 )
 
 
@@ -145,7 +146,7 @@ def compare(
         "bare_ms": spread(1e3 * trial["bare"] for trial in trials),
         "fit_ms": spread(1e3 * trial["fit"] for trial in trials),
     }
-    line = "{network} batch {batch_size}: ratio {ratio:.3f}, at most {ratio_upper_bound:.3f}".format(**result)
+    line = "{network} {shape} batch {batch_size}: ratio {ratio:.3f}, at most {ratio_upper_bound:.3f}".format(**result)
     say(line, f"({result['bare_ms']['median']:.2f} ms bare)")
     return result
 
@@ -158,7 +159,10 @@ def main() -> None:
         f"a step of fit against a bare loop of the same network: upper bound of the ratio ≤ {BOUND}",
         all(trial["ratio_upper_bound"] <= BOUND for trial in trials),
         trials,
-        ratios={f"{one['network']} {one['batch_size']}": [one["ratio"], one["ratio_upper_bound"]] for one in trials},
+        ratios={
+            f"{one['network']} at {one['shape'][1]}×{one['shape'][2]}": [one["ratio"], one["ratio_upper_bound"]]
+            for one in trials
+        },
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from striate.core import files, processes
+from striate.core import files, processes, small_maps
 from striate.core.errors import FileError, RecipeError
 
 Precision = Literal["fp32", "bf16"]
@@ -34,6 +34,8 @@ _UNITS = {"": 1, "b": 1, "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb"
 
 # A run that takes less does not gain what compiling takes, let alone measuring it: 16 to 28 s for a ResNet-18.
 _LEAST_SECONDS_TO_COMPILE = 60.0
+
+_MEASURED_AS = 2  # of how a network is run: what was measured of it otherwise is forgotten
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -73,7 +75,8 @@ class Execution:
         """
         with self.autocast():
             if not self.compiled:
-                return network(images)
+                with self._small_maps(network):
+                    return network(images)
             try:
                 return _compiled(network)(images)
             except Exception as error:
@@ -81,6 +84,9 @@ class Execution:
                     raise
                 why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise RecipeError(f"The network cannot be compiled here: {why} Leave out --compile.") from error
+
+    def _small_maps(self, network: nn.Module) -> contextlib.AbstractContextManager[object]:
+        return small_maps.written_out(network) if device().type == "cpu" else contextlib.nullcontext()
 
     def _torch_format(self) -> torch.memory_format:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
@@ -275,7 +281,7 @@ def fastest_execution(
         compiled = False
     if precision is not None and memory_format is not None and compiled is not None:
         return Execution(precision, memory_format, compiled), None
-    with _remembered(f"{key} {precision} {memory_format} {json.dumps(describe())}") as known:
+    with _remembered(f"{_MEASURED_AS} {key} {precision} {memory_format} {json.dumps(describe())}") as known:
         if not {"precision", "memory_format", "seconds"} <= set(known):
             best, seconds = _fastest_uncompiled(network, train_once, precision, memory_format)
             known |= {"precision": best.precision, "memory_format": best.memory_format, "seconds": seconds}

@@ -26,7 +26,8 @@ from striate.training.run import Run
 
 SHORT_SECONDS = 20.0  # a run that takes less is not measured, unless it has a budget
 LEAST_MEASURED = 100  # steps: neither is one that has less
-MOST_SECONDS, MOST_SHARE = 3.0, 0.03  # that measuring may take: seconds, and of the run
+MOST_SECONDS = 3.0  # that measuring may take,
+MOST_OF_BUDGET, MOST_OF_RUN = 0.03, 0.01  # and of a budget, which is planned by it, or of another run
 _STEPS = 12  # timed at most in each phase: their median is within a few per cent
 
 
@@ -91,10 +92,16 @@ def _step_seconds(
         if machine.device().type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start - math.fsum(seconds))
-        run_seconds = trial.budget_seconds or seconds[-1] * trial.total_steps
-        if len(seconds) > 1 and sum(seconds) > min(MOST_SECONDS, MOST_SHARE * run_seconds) / len(trial.recipe.plan):
+        if len(seconds) > 1 and sum(seconds) > _most_seconds(trial, seconds[-1]) / len(trial.recipe.plan):
             break
     return statistics.median(seconds[1:] or seconds)
+
+
+def _most_seconds(trial: Run, step_seconds: float) -> float:
+    """Return what measuring all phases may take."""
+    if trial.budget_seconds:
+        return min(MOST_SECONDS, MOST_OF_BUDGET * trial.budget_seconds)
+    return min(MOST_SECONDS, MOST_OF_RUN * step_seconds * trial.total_steps)
 
 
 def _validation_seconds(trial: Run, val: Split, execution: Execution) -> float:

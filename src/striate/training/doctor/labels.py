@@ -16,6 +16,7 @@ PICTURES = 2_000  # whose neighbours are looked for
 MOST_BYTES = 2**25  # of pictures that are looked at: of large ones there are fewer
 SIDE = 16  # pixels that pictures are shrunk to at most
 _AT_ONCE = 32  # pictures as float, and rows of distances
+_COPIES = 1e-6  # squared distance of shrunk pictures: those below it are the same, but for what is rounded
 
 
 def neighbours_agree(run: Run) -> tuple[float, float, float]:
@@ -50,10 +51,12 @@ def nearest(ones: Tensor, others: Tensor, *, copies: bool = False) -> Tensor:
     Args:
         copies: whether an equal one counts; where ``ones`` are among ``others``, each finds itself then.
     """
+    others = others.double()  # in float32 the rounding is more than pictures differ by
+    lengths = others.square().sum(1)
     found = []
-    for some in torch.split(ones, _AT_ONCE):
-        apart = torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")  # exactly 0 between copies
-        found.append((apart if copies else apart.masked_fill_(apart == 0, math.inf)).argmin(1))
+    for some in torch.split(ones.double(), _AT_ONCE):
+        apart = torch.addmm(lengths + some.square().sum(1, keepdim=True), some, others.T, alpha=-2)  # squared
+        found.append((apart if copies else apart.masked_fill_(apart < _COPIES, math.inf)).argmin(1))
     return torch.cat(found)
 
 
