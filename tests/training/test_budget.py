@@ -151,6 +151,13 @@ def test_too_little_time_is_refused_with_what_is_needed(image_set: st.ImageSet) 
         planned(spent, 3.0, 0.0)
 
 
+def test_a_machine_that_is_much_faster_than_measured_is_noticed(image_set: st.ImageSet) -> None:
+    seconds, step = 60.0, 2.0  # as measured while the machine did something else; the whole plan takes a second
+    run = make_run(image_set, Recipe(schedule="one_cycle"), 30, seconds)
+    drive(run, planned(run, step, 0.0), lambda now: step / 60, 0.0)
+    assert 0.9 * seconds <= run.train_seconds <= 1.05 * seconds
+
+
 def test_what_is_left_of_the_schedule_is_spread_over_the_steps_that_are_left() -> None:
     recipe = Recipe(epochs=10, pace=((2.0, 4.0), (5.0, 6.0)), schedule="one_cycle", warmup_fraction=0)
     parts = [paced(recipe, step, 100) for step in range(100)]

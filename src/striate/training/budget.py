@@ -62,7 +62,7 @@ class Budget:
     """Chooses the length of a run by its budget, and corrects it as the machine turns out faster or slower.
 
     Corrections come after 1/32 of the time, then whenever the time that has gone has doubled, and at the latest when a
-    quarter of what was left has gone: a machine that suddenly is three times as fast is still noticed. Each sets how
+    quarter of what was left has gone, or half of the steps: a machine that suddenly is faster is noticed. Each sets how
     many steps the last phase has left, and the schedule goes on from where it stands to its end, see ``pace`` of
     `Recipe`.
 
@@ -78,7 +78,7 @@ class Budget:
         self._end_seconds = estimate.epoch_end_seconds
         self._timed, self._spent, self._expected = 0, 0.0, 0.0  # steps since the last correction, and their seconds
         self._last: float | None = None  # when the last step ended
-        self._due = 0.0
+        self._due = self._half_way = 0.0  # in seconds, and in steps
 
     def plan(self, run: Run) -> None:
         """Choose the epochs of every phase, in the proportions that the recipe has.
@@ -110,7 +110,7 @@ class Budget:
         """After a step of a phase: note what it took, and set the length of the run anew where that is due."""
         now, before, self._last = run.train_seconds, self._last, run.train_seconds
         if before is None:  # the first step has made everything ready besides
-            self._due = now + _FIRST * self._seconds
+            self._due, self._half_way = now + _FIRST * self._seconds, (run.step + run.total_steps) // 2
             return
         expected = self._estimate.step_seconds[phase_number]
         if run.steps_per_epoch == 1:
@@ -120,14 +120,18 @@ class Budget:
         else:
             self._timed += 1
             self._spent, self._expected = self._spent + now - before, self._expected + expected
-        if now < self._due or run.finished:
+        if (now < self._due and run.step < self._half_way) or run.finished:
             return
         if self._timed >= _LEAST_TIMED:
             self._drift = self._spent / self._expected
             self._timed, self._spent, self._expected = 0, 0.0, 0.0
         self._set_length(run)
         left = self._seconds - now
-        self._due = now + min(max(now, _FIRST * self._seconds), left / 4) if left > _LAST * self._seconds else math.inf
+        if left > _LAST * self._seconds:
+            self._due = now + min(max(now, _FIRST * self._seconds), left / 4)
+            self._half_way = (run.step + run.total_steps) // 2
+        else:
+            self._due = self._half_way = math.inf
 
     def _left(self, run: Run) -> float:
         """Return the seconds until the last step should be taken."""
