@@ -110,7 +110,7 @@ class Budget:
         """After a step of a phase: note what it took, and set the length of the run anew where that is due."""
         now, before, self._last = run.train_seconds, self._last, run.train_seconds
         if before is None:  # the first step has made everything ready besides
-            self._due, self._half_way = now + _FIRST * self._seconds, (run.step + run.total_steps) // 2
+            self._look_again(run, _FIRST * self._seconds)
             return
         expected = self._estimate.step_seconds[phase_number]
         if run.steps_per_epoch == 1:
@@ -128,10 +128,13 @@ class Budget:
         self._set_length(run)
         left = self._seconds - now
         if left > _LAST * self._seconds:
-            self._due = now + min(max(now, _FIRST * self._seconds), left / 4)
-            self._half_way = (run.step + run.total_steps) // 2
+            self._look_again(run, min(max(now, _FIRST * self._seconds), left / 4))
         else:
             self._due = self._half_way = math.inf
+
+    def _look_again(self, run: Run, seconds: float) -> None:
+        """Let the next correction come after some seconds, or when half of the steps that are left are taken."""
+        self._due, self._half_way = run.train_seconds + seconds, (run.step + run.total_steps) // 2
 
     def _left(self, run: Run) -> float:
         """Return the seconds until the last step should be taken."""

@@ -99,9 +99,8 @@ def _step_seconds(
 
 def _most_seconds(trial: Run, step_seconds: float) -> float:
     """Return what measuring all phases may take."""
-    if trial.budget_seconds:
-        return min(MOST_SECONDS, MOST_OF_BUDGET * trial.budget_seconds)
-    return min(MOST_SECONDS, MOST_OF_RUN * step_seconds * trial.total_steps)
+    budget, run_seconds = trial.budget_seconds, step_seconds * trial.total_steps
+    return min(MOST_SECONDS, MOST_OF_BUDGET * budget if budget else MOST_OF_RUN * run_seconds)
 
 
 def _validation_seconds(trial: Run, val: Split, execution: Execution) -> float:
