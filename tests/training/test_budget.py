@@ -31,7 +31,13 @@ def make_run(images: st.ImageSet, recipe: Recipe, steps_per_epoch: int, seconds:
     return run
 
 
-def drive(run: Run, budget: Budget, step_seconds: Callable[[float], float], end_seconds: float) -> list[float]:
+def drive(
+    run: Run,
+    budget: Budget,
+    step_seconds: Callable[[float], float],
+    end_seconds: float,
+    stall: Callable[[float], float] = lambda now: 0.0,
+) -> list[float]:
     """Walk a run as `fit` does, on a clock of its own, after it was planned; return the learning rate's factors."""
     factors, now = [], run.train_seconds
     while not run.finished:
@@ -43,7 +49,7 @@ def drive(run: Run, budget: Budget, step_seconds: Callable[[float], float], end_
         run.train_seconds = now
         budget.correct(run, phase)
         if run.ends_epoch:
-            now += end_seconds
+            now += end_seconds + stall(now)
     return factors
 
 
@@ -158,6 +164,18 @@ def test_a_machine_that_is_much_faster_than_measured_is_noticed(image_set: st.Im
     assert 0.9 * seconds <= run.train_seconds <= 1.05 * seconds
 
 
+@pytest.mark.parametrize("when", [0.2, 0.5, 0.7, 0.8, 0.85, 0.9])
+def test_a_disk_that_keeps_one_epoch_waiting_does_not_end_the_training_early(
+    image_set: st.ImageSet, when: float
+) -> None:
+    seconds, waits = 60.0, [4.0]
+    run = make_run(image_set, Recipe(schedule="one_cycle"), 50, seconds)
+    budget = planned(run, 0.02, 0.1)
+    drive(run, budget, lambda now: 0.02, 0.1, lambda now: waits.pop() if waits and now > when * seconds else 0.0)
+    assert not waits
+    assert 0.97 * seconds <= run.train_seconds <= seconds
+
+
 def test_what_is_left_of_the_schedule_is_spread_over_the_steps_that_are_left() -> None:
     recipe = Recipe(epochs=10, pace=((2.0, 4.0), (5.0, 6.0)), schedule="one_cycle", warmup_fraction=0)
     parts = [paced(recipe, step, 100) for step in range(100)]
@@ -204,7 +222,7 @@ def uneven(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("uneven")
 def test_a_run_ends_on_time_and_its_recipe_gives_the_same_weights_again(image_set: st.ImageSet, tmp_path: Path) -> None:
     network = st.build(MODEL, image_set.spec)
-    recipe = Recipe(batch_size=8, flip="random", average="ema")
+    recipe = Recipe(batch_size=8, flip="random", average="ema", threads=1)  # threads wait for others' tests
     run = st.fit(network, image_set, recipe, folder=tmp_path / "run", budget="3s", progress=False)
     assert run.finished
     assert run.recipe.pace
@@ -232,7 +250,7 @@ class StopAfter(st.Observer):
 @pytest.mark.usefixtures("uneven")
 def test_a_resumed_run_has_what_is_left_of_its_budget(image_set: st.ImageSet, tmp_path: Path) -> None:
     network, folder = st.build(MODEL, image_set.spec), tmp_path / "run"
-    recipe = Recipe(batch_size=8)
+    recipe = Recipe(batch_size=8, threads=1)
     stopped = st.fit(network, image_set, recipe, folder=folder, budget=4, observers=[StopAfter(2)], progress=False)
     assert not stopped.finished
     before = stopped.recipe.pace

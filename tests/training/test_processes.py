@@ -141,6 +141,24 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert len(predicted) == 1 + len(images.test)  # each picture once
 
 
+ENDED = """
+import sys
+from striate.core import processes
+with processes.as_one():
+    import torch.distributed.nn.functional
+    processes.wait()
+    group = torch.distributed.group.WORLD
+assert sys.getrefcount(group) == 2, sys.getrefcount(group)  # this name and the call
+"""
+
+
+def test_nobody_keeps_the_group_of_processes_that_have_ended(tmp_path: Path) -> None:
+    """Its threads would go on while the interpreter ends, which may abort a process that has done its work."""
+    (tmp_path / "ended.py").write_text(ENDED, encoding="utf-8")
+    ended = torchrun("ended.py", world=2, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.fixture(scope="module", params=[2, 4])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """All cases, trained by 2 or 4 processes: what each of these says of them."""

@@ -21,7 +21,7 @@ from striate.training.recipe import read_recipe
 from tests.training.test_fit import StopAt, same_weights
 
 MODEL = "conv 16@3x3 pad 1 bn relu | maxpool 2 | conv 32@3x3 pad 1 bn relu | gap | fc 10"
-RECIPE = st.Recipe(epochs=2, batch_size=64, learning_rate=0.01)
+RECIPE = st.Recipe(epochs=2, batch_size=64, learning_rate=0.01, precision="fp32")  # as what is saved is scored again
 
 
 @pytest.fixture(scope="module")

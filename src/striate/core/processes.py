@@ -215,6 +215,10 @@ def _attempt() -> Store:
 @functools.cache
 def _join() -> None:
     """Meet the other processes: over gloo for what is on the CPU, over NCCL for what is on GPUs."""
+    # Imported later, by whoever needs it, its functions would keep the group for good as the default of an argument:
+    # threads that outlive its end, and now and then abort a process that had succeeded.
+    import torch.distributed.nn.functional
+
     backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _together():
         torch.distributed.init_process_group(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import re
+import statistics
 import time
+from collections import deque
 from typing import final
 
 from striate.core import processes
@@ -20,6 +22,7 @@ AIM = 0.99  # of the budget, at which validation after the last step ends
 LEAST_AIM = 0.95  # at which the last step is taken, however long that validation is
 _FIRST = 1 / 32  # of the budget, until the first correction
 _LEAST_TIMED = 5  # steps, before a correction goes by what they took
+_ENDS = 9  # of epochs, whose mean the next one is expected to take
 _LAST = 1 / 200  # of the budget: what is left then stays as it is
 _SLIGHT = 1 / 250  # of all steps: a change that is not worth making
 
@@ -75,7 +78,7 @@ class Budget:
         self._seconds = seconds
         self._estimate = estimate
         self._drift = 1.0  # how many times as long as estimated everything takes
-        self._end_seconds = estimate.epoch_end_seconds
+        self._ends: deque[float] = deque(maxlen=_ENDS)  # seconds of the last ends of epochs, but for the drift
         self._timed, self._spent, self._expected = 0, 0.0, 0.0  # steps since the last correction, and their seconds
         self._last: float | None = None  # when the last step ended
         self._due = self._half_way = 0.0  # in seconds, and in steps
@@ -116,7 +119,7 @@ class Budget:
         if run.steps_per_epoch == 1:
             expected += self._end_seconds
         if (run.step - 1) % run.steps_per_epoch == 0 and run.steps_per_epoch > 1:
-            self._end_seconds = max(0.0, (now - before) / self._drift - expected)
+            self._ends.append(max(0.0, (now - before) / self._drift - expected))
         else:
             self._timed += 1
             self._spent, self._expected = self._spent + now - before, self._expected + expected
@@ -135,6 +138,11 @@ class Budget:
     def _look_again(self, run: Run, seconds: float) -> None:
         """Let the next correction come after some seconds, or when half of the steps that are left are taken."""
         self._due, self._half_way = run.train_seconds + seconds, (run.step + run.total_steps) // 2
+
+    @property
+    def _end_seconds(self) -> float:
+        """What the end of an epoch takes: the mean of several, as a single one may wait for the disk."""
+        return statistics.fmean(self._ends) if self._ends else self._estimate.epoch_end_seconds
 
     def _left(self, run: Run) -> float:
         """Return the seconds until the last step should be taken."""
