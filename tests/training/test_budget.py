@@ -18,7 +18,7 @@ from striate.core.errors import RecipeError
 from striate.data.imageset import Split
 from striate.training.budget import LEAST_STEPS, Budget, budget_seconds, time_in_words
 from striate.training.estimate import Estimate, steps_left
-from striate.training.recipe import Phase, Recipe, read_recipe
+from striate.training.recipe import MOST_EPOCHS, Phase, Recipe, read_recipe
 from striate.training.run import RECIPE_FILE, Run
 from striate.training.schedule import learning_rate_factor, paced
 
@@ -174,6 +174,15 @@ def test_a_disk_that_keeps_one_epoch_waiting_does_not_end_the_training_early(
     drive(run, budget, lambda now: 0.02, 0.1, lambda now: waits.pop() if waits and now > when * seconds else 0.0)
     assert not waits
     assert 0.97 * seconds <= run.train_seconds <= seconds
+
+
+@pytest.mark.parametrize("phases", [(), PHASES])
+def test_a_long_budget_for_few_pictures_stops_at_the_most_epochs(
+    image_set: st.ImageSet, phases: tuple[Phase, ...]
+) -> None:
+    run = make_run(image_set, Recipe(phases=phases), 1, 36_000.0)
+    planned(run, 0.001, 0.0)
+    assert 0.99 * MOST_EPOCHS < run.recipe.epochs <= MOST_EPOCHS
 
 
 def test_what_is_left_of_the_schedule_is_spread_over_the_steps_that_are_left() -> None:

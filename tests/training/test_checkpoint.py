@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 import striate as st
+from striate.core.finding import Finding
 from striate.networks.saved import METADATA_KEY, read_tensors, write_tensors
 from striate.training import checkpoint
+from striate.training.doctor.folder import read_findings, write_findings
 from striate.training.optim import Updater
 from striate.training.recipe import read_recipe
 from striate.training.run import checkpoints_in
@@ -214,8 +217,17 @@ def test_a_recipe_that_was_edited_is_refused(image_set: st.ImageSet, stopped: Pa
 
 
 def test_other_pictures_and_other_networks_are_refused(image_set: st.ImageSet, stopped: Path) -> None:
+    before = [Finding("few-steps", "note", "run", "It has few steps.")]
+    write_findings(stopped, before)
     with pytest.raises(st.FileError, match=r"was trained on other pictures \(arrays, fingerprint"):
         resume(make_image_set(seed=5), stopped)
+    spec = image_set.spec.model_copy(update={"input": image_set.spec.input.model_copy(update={"mean": (0.25,)})})
+    otherwise = st.ImageSet(
+        *(replace(one, spec=spec) for one in (image_set.train, image_set.val, image_set.test)), name="arrays"
+    )
+    with pytest.raises(st.FileError, match=r"was trained on pictures that are normalised or resized otherwise"):
+        resume(otherwise, stopped)
+    assert read_findings(stopped) == before
     for model in ("fc 3", MODEL.replace("relu", "tanh")):  # other weights, and the same weights used otherwise
         with pytest.raises(st.FileError, match=r"is of another network\. Resume it with the same --model"):
             resume(image_set, stopped, model=model)
@@ -348,12 +360,14 @@ class Masked(nn.Module):
         self.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(images.flatten(1)) * torch.exp(self.mask)[0]
+        logits: Tensor = self.head(images.flatten(1)) * torch.exp(self.mask).sum()
         return logits
 
 
 def test_a_buffer_may_hold_infinity_on_purpose(image_set: st.ImageSet, tmp_path: Path) -> None:
-    assert train(image_set, tmp_path / "run", network=Masked()).finished
+    run = train(image_set, tmp_path / "run", network=Masked(), average="ema")
+    assert run.finished
+    assert run.network.mask.tolist() == [0.0, float("-inf")]  # type: ignore[union-attr,operator]
 
 
 def test_weights_must_be_finite_to_begin_with(image_set: st.ImageSet, tmp_path: Path) -> None:

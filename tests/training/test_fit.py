@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import striate as st
 from striate.networks import contract
+from striate.training import observers
 from striate.training.recipe import Phase, read_recipe
 from tests.conftest import make_image_set
 
@@ -137,11 +138,42 @@ def test_the_last_epoch_may_be_cut_short(image_set: st.ImageSet, tmp_path: Path)
     assert same_weights(run.network, resumed.network)
 
 
-def test_resuming_a_finished_run_changes_nothing(image_set: st.ImageSet, tmp_path: Path) -> None:
-    run = train(image_set, tmp_path / "run")
+@pytest.mark.parametrize("epochs", [2, 1.5])
+def test_resuming_a_finished_run_changes_nothing(image_set: st.ImageSet, tmp_path: Path, epochs: float) -> None:
+    run = train(image_set, tmp_path / "run", epochs=epochs)
     again = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False)
     assert same_weights(run.network, again.network)
     assert again.step == run.step
+    assert len(again.history) == 2
+
+
+def test_a_run_that_is_asked_to_stop_in_its_last_step_is_done(image_set: st.ImageSet, tmp_path: Path) -> None:
+    whole = train(image_set, tmp_path / "whole", epochs=1.5)
+    run = train(image_set, tmp_path / "run", epochs=1.5, observers=[StopAt(whole.step)])
+    assert run.finished
+    assert not run.interrupted
+    assert same_weights(run.network, whole.network)
+    again = st.fit(st.build(MODEL, image_set.spec), image_set, resume=tmp_path / "run", progress=False)
+    assert same_weights(run.network, again.network)
+
+
+def test_the_metrics_are_whole_at_the_end_however_seldom_they_are_written(
+    image_set: st.ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observers, "MOST_OF_METRICS", 1e-9)
+    run = train(image_set, tmp_path / "run", epochs=3)
+    with open(run.folder / "metrics.csv", encoding="utf-8") as opened:
+        assert [int(row["epoch"]) for row in csv.DictReader(opened)] == [1, 2, 3]
+
+
+def test_what_a_trained_network_prepared_it_keeps(tmp_path: Path) -> None:
+    """The layers after a whitening rely on it: other pictures must not turn its directions."""
+    digits = st.load_data("digits")
+    network = st.build("speednet_small", digits.spec)
+    st.fit(network, digits, folder=tmp_path / "first", epochs=0.1, progress=False)
+    first = network.whitening.weight.clone()  # type: ignore[union-attr,operator]
+    st.fit(network, digits, folder=tmp_path / "second", epochs=0.1, seed=1, progress=False)
+    assert torch.equal(network.whitening.weight, first)  # type: ignore[union-attr,arg-type]
 
 
 def test_resuming_with_other_pictures_or_another_network_is_refused(image_set: st.ImageSet, tmp_path: Path) -> None:

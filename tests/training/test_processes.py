@@ -6,10 +6,12 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,54 @@ def test_a_killed_worker_costs_nothing(rank: int, step: int, named: bool, whole:
     rows, wanted = (list(csv.DictReader((one / "metrics.csv").read_text().splitlines())) for one in (folder, whole))
     assert [{**row, "seconds": ""} for row in rows] == [{**row, "seconds": ""} for row in wanted]
     assert len(rows) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_killed_on_one_machine_of_two_costs_nothing(rank: int, whole: Path, tmp_path: Path) -> None:
+    meet = (
+        "--nnodes",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        f"127.0.0.1:{free_port()}",
+        "--rdzv-id",
+        "one",
+    )
+    words = (*meet, str(HERE), "kill", str(rank), "16", *FLAGS, "--output", "run")
+    with ThreadPoolExecutor() as machines:
+        both = [machines.submit(torchrun, *words, world=1, cwd=tmp_path, restarts=3) for _ in range(2)]
+        for ended in (one.result() for one in both):
+            assert ended.returncode == 0, ended.stderr
+    ours, expected = (saved.load(one).network.state_dict() for one in (tmp_path / "run", whole))
+    assert all(torch.equal(ours[key], expected[key]) for key in expected)
+
+
+def test_processes_whose_machines_count_restarts_differently_find_each_other(tmp_path: Path) -> None:
+    """A torchrun that starts its processes anew for another machine's sake does not count that."""
+    (tmp_path / "ended.py").write_text(ENDED, encoding="utf-8")
+    meet = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "ended.py"],
+            cwd=tmp_path,
+            env=os.environ | meet | {"RANK": str(rank), "TORCHELASTIC_RESTART_COUNT": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    try:
+        assert [one.wait(timeout=100) for one in both] == [0, 0]
+    finally:
+        for one in both:
+            one.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,7 @@ Plain = TypeVar("Plain")
 # at once.
 PATIENCE = timedelta(minutes=30)
 _GRACE_SECONDS = 2.0  # until another process than the first speaks of an error
+_MOMENT = 0.01  # seconds between two looks for the others
 _NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -59,6 +61,12 @@ def _started() -> int:
 def rank() -> int:
     """Return the number of this process among all, 0 for the first."""
     return int(os.environ["RANK"]) if world() > 1 else 0
+
+
+def own_key() -> tuple[int, ...]:
+    """Return what keys the random draws of this process and of no other: nothing of the first. Alone, it keeps it."""
+    number = int(os.environ["RANK"]) if _started() > 1 else 0
+    return (number,) if number else ()
 
 
 def local_rank() -> int:
@@ -183,8 +191,11 @@ def keep(name: str, words: str) -> None:
 
 
 def kept(name: str) -> str | None:
-    """Return what was kept before a restart; None where nothing was, or where this is no restart."""
-    if not _can_be_restarted() or int(os.environ["TORCHELASTIC_RESTART_COUNT"]) == 0:
+    """Return what was kept before a restart; None where nothing was, or where this is no restart.
+
+    Ask before anything is kept anew.
+    """
+    if not _can_be_restarted():
         return None
     key = f"striate/{name}"
     return _store().get(key).decode() if _store().check([key]) else None
@@ -206,10 +217,34 @@ def _store() -> Store:
 
 @functools.cache
 def _attempt() -> Store:
-    """Return the part of the store that is of these processes, and not of those before a restart."""
+    """Return the part of the store that is of these processes, and not of those before a restart.
+
+    The first process names it, as torchrun does not number the starts of all machines alike. The others each ask by a
+    word of their own: who was killed before a restart has asked too, and the answer to that is for nobody.
+    """
     from torch._C._distributed_c10d import PrefixStore
 
-    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", _store())
+    store, word = _store(), uuid.uuid4().hex
+    if first():
+        _tell_others(word, store)
+        return PrefixStore(word, store)
+    store.set(f"striate/asks/{rank()}", word)
+    name = store.get(f"striate/told/{word}").decode()
+    store.set(f"striate/{name}/{rank()}", "knows")
+    return PrefixStore(name, store)
+
+
+def _tell_others(name: str, store: Store) -> None:
+    """Answer whoever asks, until all other processes know the name."""
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    others = range(1, world())
+    while missing := [number for number in others if not store.check([f"striate/{name}/{number}"])]:
+        for number in missing:
+            if store.check([f"striate/asks/{number}"]):
+                store.set(f"striate/told/{store.get(f'striate/asks/{number}').decode()}", name)
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{len(missing)} of {world()} processes have not come")
+        time.sleep(_MOMENT)
 
 
 @functools.cache

@@ -25,18 +25,24 @@ class WeightAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
         self._decay = decay
+        # Counts, and buffers with an infinity on purpose, such as the mask of an attention: ∞ − ∞ is no number.
+        self._taken_over = [not (one.is_floating_point() and one.isfinite().all()) for one in _tensors(self.network)]
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Move the average towards the network's weights after step ``step`` (1 for the first)."""
         decay = min(self._decay, (1 + step) / (10 + step))
         # Looked up anew at every step: a module may put another tensor in the place of its buffer.
-        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
-        averages = [average for average, _ in pairs if average.is_floating_point()]
-        torch._foreach_lerp_(averages, [weight for average, weight in pairs if average.is_floating_point()], 1 - decay)
-        for average, weight in pairs:
-            if not average.is_floating_point():
+        averages, weights = [], []
+        for average, weight, taken_over in zip(
+            _tensors(self.network), _tensors(network), self._taken_over, strict=True
+        ):
+            if taken_over:
                 average.copy_(weight)
+            else:
+                averages.append(average)
+                weights.append(weight)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

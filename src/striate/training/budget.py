@@ -15,6 +15,7 @@ from striate.core.errors import RecipeError
 from striate.core.machine import Execution
 from striate.data.imageset import Split
 from striate.training.estimate import LEAST_MEASURED, SHORT_SECONDS, Estimate, estimate, steps_left
+from striate.training.recipe import MOST_EPOCHS
 from striate.training.run import Run
 
 LEAST_STEPS = 20
@@ -94,7 +95,7 @@ class Budget:
             phase.epochs * (run.steps_per_epoch * step + self._end_seconds)
             for phase, step in zip(plan, seconds, strict=True)
         ]
-        scale = self._left(run) / sum(of_one)
+        scale = min(self._left(run) / sum(of_one), MOST_EPOCHS / sum(phase.epochs for phase in plan))
         epochs = [max(0, math.floor(scale * phase.epochs)) for phase in plan[:-1]] + [1]
         kept = [number for number, count in enumerate(epochs) if count]  # a phase ends with an epoch, or is left out
         self._estimate = Estimate(tuple(seconds[number] for number in kept), self._end_seconds)
@@ -160,7 +161,7 @@ class Budget:
         steps = max(1, _steps_within(left, step, end, into, run.steps_per_epoch))
         if run.step and abs(steps - last) <= _SLIGHT * run.total_steps:
             return
-        total = run.step + sum(earlier) + steps
+        total = min(run.step + sum(earlier) + steps, MOST_EPOCHS * run.steps_per_epoch)
         self._change(run, total)
 
     def _change(self, run: Run, total: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from striate.core import machine, processes
 from striate.core.errors import FileError, NetworkError, TrainingError
-from striate.core.spec import Spec
+from striate.core.spec import InputSpec, Spec
 from striate.networks.build import Blueprint
 from striate.networks.saved import METADATA_KEY, read_tensors, storable, with_aliases, write_tensors
 from striate.training.average import WeightAverage
@@ -339,7 +339,7 @@ def _header(run: Run, aliases: dict[str, str], channels_last: list[str]) -> Chec
         budget_seconds=run.budget_seconds,
         history=run.history,
         tally=asdict(run.tally),
-        stop_reason=None if run.interrupted else run.stop_reason,
+        stop_reason=None if run.interrupted or run.finished else run.stop_reason,
         best=run.best and BestSoFar(epoch=run.best.epoch, score=run.best.score, loss=run.best.loss),
         aliases=aliases,
         channels_last=channels_last,
@@ -368,10 +368,22 @@ def _check_same_run(run: Run, header: CheckpointHeader) -> None:
             f"{run.folder} was trained on other pictures ({header.data.name}, fingerprint "
             f"{header.data.fingerprint}; these have {run.data['fingerprint']}). Resume it with the same data."
         )
+    if not _prepared_alike(header.spec.input, run.spec.input):
+        raise FileError(
+            f"{run.folder} was trained on pictures that are normalised or resized otherwise ({header.spec.input}; "
+            f"these have {run.spec.input}). Resume it with the same data."
+        )
     # The class of a foreign network has another path when the script is imported; its weights must fit all the same.
     kinds = {header.blueprint.kind, run.blueprint.kind}
     if "foreign" not in kinds and header.blueprint != run.blueprint:
         raise _of_another_network(run.folder)
+
+
+def _prepared_alike(one: InputSpec, other: InputSpec) -> bool:
+    """Return whether a network gets the same of a picture; statistics may differ in the last bits between machines."""
+    same = one.model_copy(update={"mean": other.mean, "std": other.std}) == other
+    pairs = zip((*one.mean, *one.std), (*other.mean, *other.std), strict=False)
+    return same and all(math.isclose(ours, theirs, rel_tol=1e-6) for ours, theirs in pairs)
 
 
 def _of_another_network(folder: Path) -> FileError:

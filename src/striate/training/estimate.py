@@ -17,7 +17,7 @@ import torch
 from striate.core import machine, processes
 from striate.core.machine import Execution
 from striate.data.imageset import Split
-from striate.prediction.predictor import compute_logits
+from striate.prediction.predictor import compute_logits, pictures_at_once
 from striate.training.average import WeightAverage
 from striate.training.feed import batches_left
 from striate.training.forward import forward
@@ -104,9 +104,10 @@ def _most_seconds(trial: Run, step_seconds: float) -> float:
 
 
 def _validation_seconds(trial: Run, val: Split, execution: Execution) -> float:
-    """Return what all of val takes, going by as many pictures as a batch has."""
+    """Return what all of val takes, going by as many pictures as a batch has; several processes divide it."""
     some = val.images[: trial.recipe.batch_size]
     compute_logits(trial.network, some, trial.spec.input, execution)  # the first pass also plans and allocates
     start = time.perf_counter()
     compute_logits(trial.network, some, trial.spec.input, execution)
-    return (time.perf_counter() - start) * len(val) / len(some)
+    at_once, pieces = processes.world(), -(-len(val) // pictures_at_once(trial.spec.input))
+    return (time.perf_counter() - start) * len(val) / len(some) * -(-pieces // at_once) / pieces

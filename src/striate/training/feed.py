@@ -29,7 +29,7 @@ def epochs_left(run: Run) -> Iterator[tuple[int, int]]:
     """
     ends = list(itertools.accumulate(math.ceil(phase.epochs) for phase in run.recipe.plan[:-1]))
     epoch = run.epoch
-    while epoch < run.epochs and not run.stop_reason:
+    while epoch < run.epochs and not run.finished and not run.stop_reason:
         yield epoch, bisect.bisect_right(ends, epoch)
         epoch += 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -118,13 +118,7 @@ def fit(
         timing = look_ahead(run, val, execution, resuming=held is not None)
         run.folder = Path(resume) if resume else _new_folder(run, folder)
         with files.held_alone(run.folder) if processes.first() else contextlib.nullcontext():
-            try:
-                _train(run, val, watchers, execution, timing, held)
-            except BaseException as error:
-                run.stop_reason = run.stop_reason or type(error).__name__
-                raise
-            finally:
-                _tell(watchers, "on_train_end", run)
+            _train(run, val, watchers, execution, timing, held)
     return run
 
 
@@ -148,13 +142,26 @@ def _train(
     else:
         _write_recipe(run)
         checkpoints.save()
-    _tell(observers, "on_train_begin", run)
+    with _watched(run, observers):
+        try:
+            _take_steps(run, val, observers, execution, timing, updater, average, checkpoints)
+        finally:
+            updater.end()  # whatever broke off, the network is not left frozen
+        checkpoints.save()
+        _finish(run, val, average)
+
+
+@contextlib.contextmanager
+def _watched(run: Run, observers: list[Observer]) -> Iterator[None]:
+    """Tell observers of the beginning and, whatever happens, of the end; neither, where it does not come to that."""
     try:
-        _take_steps(run, val, observers, execution, timing, updater, average, checkpoints)
+        _tell(observers, "on_train_begin", run)
+        yield
+    except BaseException as error:
+        run.stop_reason = run.stop_reason or type(error).__name__
+        raise
     finally:
-        updater.end()  # whatever broke off, the network is not left frozen
-    checkpoints.save()
-    _finish(run, val, average)
+        _tell(observers, "on_train_end", run)
 
 
 def _take_steps(

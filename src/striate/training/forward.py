@@ -14,8 +14,7 @@ from striate.training.run import Run, Seen
 
 def seed_step(run: Run) -> None:
     """Seed what the network draws in the step that is under way, dropout and the like; in every process otherwise."""
-    own = () if processes.first() else (processes.rank(),)
-    machine.seed_draws(keyed_seed(run.recipe.seed, run.step, *own))
+    machine.seed_draws(keyed_seed(run.recipe.seed, run.step, *processes.own_key()))
 
 
 def forward(run: Run, seen: Seen, execution: Execution) -> Tensor:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from torch import Tensor
 
 from striate.core import files
+from striate.core.errors import FileError
 from striate.training.budget import time_in_words
 from striate.training.doctor.watch import Doctor
 from striate.training.events import Observer
@@ -22,6 +23,7 @@ from striate.training.losses import MOST_CLASS_WEIGHT
 from striate.training.run import LOG_FILE, METRICS_FILE, Run
 
 REFRESH_SECONDS = 0.2  # drawing more often would cost time and tell nobody more
+MOST_OF_METRICS = 0.01  # of the time, that writing them down takes
 
 
 def default_observers(progress: bool, doctor: bool) -> list[Observer]:
@@ -70,10 +72,30 @@ def _of_weights(weights: Tensor, names: Sequence[str]) -> str:
 
 @final
 class MetricsFile(Observer):
-    """``metrics.csv``: one row per epoch, whole after every epoch."""
+    """``metrics.csv``: one row per epoch, whole after every epoch, and of very short ones after some.
+
+    It is written anew each time, which takes longer the more epochs there are.
+    """
+
+    def __init__(self) -> None:
+        self._due = 0.0
 
     def on_epoch_end(self, run: Run) -> None:
-        """Write the history so far."""
+        """Write the history so far, where the last writing is long enough ago for what it took."""
+        start = time.perf_counter()
+        if start >= self._due:
+            self._write(run)
+            now = time.perf_counter()
+            self._due = now + (now - start) / MOST_OF_METRICS
+
+    def on_train_end(self, run: Run) -> None:
+        """Write the whole history."""
+        if run.history:
+            with contextlib.suppress(FileError):  # a full disk has been said already, by what it stopped
+                self._write(run)
+
+    @staticmethod
+    def _write(run: Run) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(run.history[0]), lineterminator="\n")
         writer.writeheader()

@@ -18,7 +18,8 @@ from striate.data.augment.policy import Augmentation
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Epochs = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+MOST_EPOCHS = 1_000_000
+Epochs = Annotated[float, Field(gt=0, le=MOST_EPOCHS, allow_inf_nan=False)]
 Loss = Literal["cross_entropy", "hinge", "focal", "bce"]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Optimizer = Literal["sgd", "adamw", "rmsprop", "muon"]

@@ -194,8 +194,8 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was stopped from outside, so that it can be resumed."""
-        return self.stop_reason in (INTERRUPTED, TERMINATED)
+        """Whether it was stopped from outside, so that it can be resumed; not where that came after the last step."""
+        return not self.finished and self.stop_reason in (INTERRUPTED, TERMINATED)
 
     @property
     def chosen_by(self) -> str:

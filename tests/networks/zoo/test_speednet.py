@@ -79,11 +79,15 @@ def test_prepare_draws_nothing_and_takes_what_it_needs() -> None:
     torch.manual_seed(4)
     network.prepare(smooth_pictures())
     assert torch.equal(torch.rand(2), expected)
-    first = network.whitening.weight.clone()
-    network.prepare(torch.cat([smooth_pictures(1600), 100 * torch.ones(10, 3, 16, 16)]))
-    assert torch.isfinite(network.whitening.weight).all()
-    network.prepare(smooth_pictures())
-    assert torch.equal(network.whitening.weight, first)
+    other = make((3, 16, 16))
+    other.prepare(torch.cat([smooth_pictures(1600), 100 * torch.ones(10, 3, 16, 16)]))
+    assert torch.isfinite(other.whitening.weight).all()
+    assert not torch.equal(other.whitening.weight, network.whitening.weight)
+    again = make((3, 16, 16))
+    again.prepare(smooth_pictures())
+    assert torch.equal(again.whitening.weight, network.whitening.weight)
+    again.prepare(smooth_pictures(100))  # what was prepared stays
+    assert torch.equal(again.whitening.weight, network.whitening.weight)
 
 
 def test_convolutions_begin_as_the_identity_as_far_as_channels_reach() -> None:

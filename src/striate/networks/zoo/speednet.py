@@ -124,13 +124,16 @@ class SpeedNet(nn.Module):
 
     @torch.no_grad()
     def prepare(self, images: Tensor) -> None:
-        """Set the whitening layer from pictures (section 3.2).
+        """Set the whitening layer from pictures (section 3.2), unless that was done already: later layers rely on it.
 
         Each filter is an eigenvector of the patches' covariance, divided by the deviation along it.
 
         Args:
             images: (N, C, H, W) float, normalised; so many of them are taken as give 100,000 pixels.
         """
+        once, negated = self.whitening.weight.chunk(2)
+        if torch.equal(once, -negated):
+            return
         patch, channels = self.whitening.kernel_size[0], self.whitening.in_channels
         images = images[: max(1, _PIXELS_TO_WHITEN_BY // (images.shape[2] * images.shape[3]))]
         patches = F.unfold(images, patch).transpose(1, 2).flatten(0, 1)  # (N · places, C · patch²)
