@@ -185,6 +185,20 @@ def test_a_long_budget_for_few_pictures_stops_at_the_most_epochs(
     assert 0.99 * MOST_EPOCHS < run.recipe.epochs <= MOST_EPOCHS
 
 
+@pytest.mark.parametrize("when", [0.5, 0.8, 0.9, 0.95])
+def test_a_machine_that_comes_to_a_stand_does_not_cut_off_the_end_of_the_schedule(
+    image_set: st.ImageSet, when: float
+) -> None:
+    """The budget is spent then, all at once; a last hundredth of the steps still lets the rate come down to 0."""
+    seconds, waits = 60.0, [60.0]
+    run = make_run(image_set, Recipe(schedule="one_cycle"), 50, seconds)
+    budget = planned(run, 0.02, 0.1)
+    factors = drive(run, budget, lambda now: waits.pop() if waits and now > when * seconds else 0.02, 0.1)
+    assert not waits
+    assert factors[-1] < 0.1 * (1 - when)
+    assert run.train_seconds < (when + 1.03) * seconds
+
+
 def test_what_is_left_of_the_schedule_is_spread_over_the_steps_that_are_left() -> None:
     recipe = Recipe(epochs=10, pace=((2.0, 4.0), (5.0, 6.0)), schedule="one_cycle", warmup_fraction=0)
     parts = [paced(recipe, step, 100) for step in range(100)]

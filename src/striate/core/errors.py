@@ -39,6 +39,12 @@ class TrainingError(StriateError):
     exit_status = 1
 
 
+def expect(value: object, kind: type | tuple[type, ...], error: type[StriateError], must: str) -> None:
+    """Refuse a value that is of another kind: what ``must`` says, such as ``"x must be a Spec"``, and what it is."""
+    if not isinstance(value, kind):
+        raise error(f"{must}, got {type(value).__name__}.")
+
+
 def suggest(word: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the choice nearest to ``word``, or ``""`` where none is near."""
     by_letters = {_letters(choice): choice for choice in choices}

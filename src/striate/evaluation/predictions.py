@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from striate.core.errors import DataError, FileError
+from striate.core.errors import DataError, FileError, expect
 from striate.core.spec import InputSpec, Spec, TaskSpec
 from striate.data.imageset import Split
 from striate.networks import contract
@@ -84,6 +84,7 @@ def predictions_of(network: Predictor, split: Split, *, together: bool = False) 
         NetworkError: the network does not fit the pictures.
         DataError: it knows other classes, there are no pictures, or the predictions are of others.
     """
+    expect(split, Split, DataError, "split must be a Split, such as images.test")
     if isinstance(network, Predictions):
         check_same_classes(network.task, split.spec.task)
         if not torch.equal(network.labels, split.labels):

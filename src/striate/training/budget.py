@@ -25,6 +25,7 @@ _FIRST = 1 / 32  # of the budget, until the first correction
 _LEAST_TIMED = 5  # steps, before a correction goes by what they took
 _ENDS = 9  # of epochs, whose mean the next one is expected to take
 _LAST = 1 / 200  # of the budget: what is left then stays as it is
+_LEAST_LEFT = 1 / 100  # of the steps so far: so many still come, and let the schedule end, however late it has become
 _SLIGHT = 1 / 250  # of all steps: a change that is not worth making
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
@@ -158,7 +159,8 @@ class Budget:
         into = (run.step + sum(earlier)) % run.steps_per_epoch
         left = self._left(run) - math.fsum(map(operator.mul, earlier, of_earlier))
         left -= -(-sum(earlier) // run.steps_per_epoch) * end
-        steps = max(1, _steps_within(left, step, end, into, run.steps_per_epoch))
+        least = max(1, min(last, round(_LEAST_LEFT * run.step)))
+        steps = max(least, _steps_within(left, step, end, into, run.steps_per_epoch))
         if run.step and abs(steps - last) <= _SLIGHT * run.total_steps:
             return
         total = min(run.step + sum(earlier) + steps, MOST_EPOCHS * run.steps_per_epoch)

@@ -122,7 +122,7 @@ class Recipe(Augmentation):
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="Part of the average that each step keeps."
     )
-    early_stopping_epochs: Positive | None = Field(
+    early_stopping_epochs: Annotated[Positive | None, Parameter(alias="--patience")] = Field(
         None, description="Stop when val has not improved for this many epochs."
     )
     target_error: Fraction | None = Field(None, description="Stop when the error on val is at most this.")

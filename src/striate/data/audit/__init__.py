@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
+from striate.core.errors import DataError, expect
 from striate.core.finding import Finding
 from striate.data.audit.classes import classes
 from striate.data.audit.duplicates import duplicates, leaked
@@ -101,6 +103,7 @@ def audit(data: str | Path | ImageSet, *, data_dir: str | Path | None = None, gr
     """
     if isinstance(data, ImageSet):
         return of_material(of_images(data))
+    expect(data, (str, os.PathLike), DataError, "data must be a name, a path or an ImageSet, such as of st.load_data")
     if isinstance(data, str) and data.lower().replace("-", "_") in BUILTIN:
         return of_material(of_images(load_data(data, data_dir=data_dir)))
     return of_material(of_listing(list_files(Path(data), None, group_by)))
