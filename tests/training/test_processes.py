@@ -151,6 +151,7 @@ with processes.as_one():
     processes.wait()
     group = torch.distributed.group.WORLD
 assert sys.getrefcount(group) == 2, sys.getrefcount(group)  # this name and the call
+del group
 """
 
 

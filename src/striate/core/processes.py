@@ -6,6 +6,7 @@ What is here does nothing where there is one process alone. All of them must cal
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -176,7 +177,7 @@ def as_one() -> Iterator[None]:
         try:
             yield
             wait()
-            torch.distributed.destroy_process_group()
+            _leave()
         except (Exception, KeyboardInterrupt) as error:
             silence.close()
             if not _speaks_of_failure():
@@ -250,8 +251,7 @@ def _tell_others(name: str, store: Store) -> None:
 @functools.cache
 def _join() -> None:
     """Meet the other processes: over gloo for what is on the CPU, over NCCL for what is on GPUs."""
-    # Imported later, by whoever needs it, its functions would keep the group for good as the default of an argument:
-    # threads that outlive its end, and now and then abort a process that had succeeded.
+    # Imported later, by whoever needs it, its functions would keep the group for good as the default of an argument.
     import torch.distributed.nn.functional
 
     backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -259,6 +259,13 @@ def _join() -> None:
         torch.distributed.init_process_group(
             backends, store=_attempt(), rank=rank(), world_size=world(), timeout=PATIENCE
         )
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the threads that talk to the others: one that is busy while the interpreter ends aborts the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def wait() -> None:
