@@ -64,8 +64,12 @@ def play() -> None:
     processes.wait()
 
 
-def started(folder: Path, world: int, what: str = "none fail") -> list[tuple[int, str, str]]:
-    """Start this file as several processes, as a cluster does, and return the status, output and errors of each."""
+def started(folder: Path, world: int, what: str = "none fail", **more: str) -> list[tuple[int, str, str]]:
+    """Start this file as several processes, as a cluster does, and return the status, output and errors of each.
+
+    Args:
+        more: what the environment says besides, with the rank in the place of ``{rank}``.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -74,7 +78,10 @@ def started(folder: Path, world: int, what: str = "none fail") -> list[tuple[int
         subprocess.Popen(
             [sys.executable, __file__, what],
             cwd=folder,
-            env=os.environ | where | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=os.environ
+            | where
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            | {name: value.format(rank=rank) for name, value in more.items()},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -136,6 +143,12 @@ def test_three_processes_are_one(tmp_path: Path) -> None:
             torch.testing.assert_close(torch.tensor(ours, dtype=whole.dtype), whole, rtol=1e-10, atol=1e-10)
 
 
+def test_processes_whose_machines_count_restarts_differently_find_each_other(tmp_path: Path) -> None:
+    """A torchrun that starts its processes anew for another machine's sake does not count that."""
+    ended = started(tmp_path, 2, TORCHELASTIC_RESTART_COUNT="{rank}")
+    assert [status for status, _, _ in ended] == [0, 0], ended
+
+
 @pytest.mark.parametrize(("what", "speaker"), [("all fail", 0), ("1 fails", 1)])
 def test_an_error_is_said_once(tmp_path: Path, what: str, speaker: int) -> None:
     ended = started(tmp_path, 2, what)
@@ -147,4 +160,10 @@ def test_an_error_is_said_once(tmp_path: Path, what: str, speaker: int) -> None:
 
 if __name__ == "__main__":
     with processes.as_one():
+        import torch.distributed.nn.functional  # whose functions keep the group that they find
+
         play()
+        group = torch.distributed.group.WORLD
+    # Threads of a group that somebody keeps go on while the interpreter ends, which may abort the process.
+    assert sys.getrefcount(group) == 2, "more than this name and the call keep the group"
+    del group

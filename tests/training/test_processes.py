@@ -143,25 +143,6 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert len(predicted) == 1 + len(images.test)  # each picture once
 
 
-ENDED = """
-import sys
-from striate.core import processes
-with processes.as_one():
-    import torch.distributed.nn.functional
-    processes.wait()
-    group = torch.distributed.group.WORLD
-assert sys.getrefcount(group) == 2, sys.getrefcount(group)  # this name and the call
-del group
-"""
-
-
-def test_nobody_keeps_the_group_of_processes_that_have_ended(tmp_path: Path) -> None:
-    """Its threads would go on while the interpreter ends, which may abort a process that has done its work."""
-    (tmp_path / "ended.py").write_text(ENDED, encoding="utf-8")
-    ended = torchrun("ended.py", world=2, cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-
-
 @pytest.fixture(scope="module", params=[2, 4])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """All cases, trained by 2 or 4 processes: what each of these says of them."""
@@ -224,16 +205,10 @@ def test_a_killed_worker_costs_nothing(rank: int, step: int, named: bool, whole:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_killed_on_one_machine_of_two_costs_nothing(rank: int, whole: Path, tmp_path: Path) -> None:
-    meet = (
-        "--nnodes",
-        "2",
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        f"127.0.0.1:{free_port()}",
-        "--rdzv-id",
-        "one",
-    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
+    meet = ("--nnodes=2", "--rdzv-backend=c10d", endpoint, "--rdzv-id=one")
     words = (*meet, str(HERE), "kill", str(rank), "16", *FLAGS, "--output", "run")
     with ThreadPoolExecutor() as machines:
         both = [machines.submit(torchrun, *words, world=1, cwd=tmp_path, restarts=3) for _ in range(2)]
@@ -241,32 +216,6 @@ def test_a_worker_killed_on_one_machine_of_two_costs_nothing(rank: int, whole: P
             assert ended.returncode == 0, ended.stderr
     ours, expected = (saved.load(one).network.state_dict() for one in (tmp_path / "run", whole))
     assert all(torch.equal(ours[key], expected[key]) for key in expected)
-
-
-def test_processes_whose_machines_count_restarts_differently_find_each_other(tmp_path: Path) -> None:
-    """A torchrun that starts its processes anew for another machine's sake does not count that."""
-    (tmp_path / "ended.py").write_text(ENDED, encoding="utf-8")
-    meet = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "ended.py"],
-            cwd=tmp_path,
-            env=os.environ | meet | {"RANK": str(rank), "TORCHELASTIC_RESTART_COUNT": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    try:
-        assert [one.wait(timeout=100) for one in both] == [0, 0]
-    finally:
-        for one in both:
-            one.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.mark.slow

@@ -61,13 +61,16 @@ def _started() -> int:
 
 def rank() -> int:
     """Return the number of this process among all, 0 for the first."""
-    return int(os.environ["RANK"]) if world() > 1 else 0
+    return _number() if world() > 1 else 0
 
 
 def own_key() -> tuple[int, ...]:
     """Return what keys the random draws of this process and of no other: nothing of the first. Alone, it keeps it."""
-    number = int(os.environ["RANK"]) if _started() > 1 else 0
-    return (number,) if number else ()
+    return (_number(),) if _number() else ()
+
+
+def _number() -> int:
+    return int(os.environ["RANK"]) if _started() > 1 else 0
 
 
 def local_rank() -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from striate.core import machine
-from striate.core.errors import NetworkError, expect, suggest
+from striate.core.errors import NetworkError, suggest
 from striate.core.spec import Spec
 from striate.networks import contract
 from striate.networks.summary import Summary, layout
@@ -70,7 +70,7 @@ def build(model: str, spec: Spec, *, seed: int = 0, weights: str | None = None, 
             the memory of this machine, weights of an unknown name.
         FileError: the weights cannot be downloaded, or are not what was published.
     """
-    expect(spec, Spec, NetworkError, "spec must be a Spec, such as images.spec")
+    contract.expect_spec(spec)
     blueprint = read_model(model, options)
     if weights is None:
         return build_blueprint(blueprint, spec, seed=seed)

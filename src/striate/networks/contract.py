@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.core import machine
-from striate.core.errors import NetworkError
+from striate.core.errors import NetworkError, expect
 from striate.core.spec import Spec
 
 
@@ -60,6 +60,24 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def expect_network(network: object) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        NetworkError: it is something else.
+    """
+    expect(network, nn.Module, NetworkError, 'network must be a module, such as st.build("lenet5", images.spec)')
+
+
+def expect_spec(spec: object) -> None:
+    """Refuse what is no Spec.
+
+    Raises:
+        NetworkError: it is something else.
+    """
+    expect(spec, Spec, NetworkError, "spec must be a Spec, such as images.spec")
 
 
 def check(network: nn.Module, spec: Spec) -> None:

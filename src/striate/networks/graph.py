@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from striate.core.errors import NetworkError, expect
+from striate.core.errors import NetworkError
 from striate.core.spec import Spec
 from striate.networks import contract
 
@@ -168,8 +168,8 @@ def observe(network: nn.Module, spec: Spec) -> Graph:
     Raises:
         NetworkError: it does not fit the pictures.
     """
-    expect(network, nn.Module, NetworkError, 'network must be a module, such as st.build("lenet5", images.spec)')
-    expect(spec, Spec, NetworkError, "spec must be a Spec, such as images.spec")
+    contract.expect_network(network)
+    contract.expect_spec(spec)
     picture = _picture(network, spec)
     nodes = [Node(PICTURE, PICTURE, tuple(picture.shape))]
     try:

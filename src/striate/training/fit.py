@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from striate.core import files, machine, processes
-from striate.core.errors import DataError, NetworkError, RecipeError, expect
+from striate.core.errors import DataError, RecipeError, expect
 from striate.core.machine import Execution
 from striate.data.batches import batch_count
 from striate.data.imageset import ImageSet, Split
@@ -90,7 +90,7 @@ def fit(
         TrainingError: the loss is no longer finite.
         FileError: the folder cannot be written, holds no checkpoint to resume, or another process trains in it.
     """
-    expect(network, nn.Module, NetworkError, 'network must be a module, such as st.build("lenet5", images.spec)')
+    contract.expect_network(network)
     expect(images, ImageSet, DataError, 'images must be an ImageSet, such as st.load_data("digits")')
     expect(recipe or Recipe(), Recipe, RecipeError, "recipe must be a Recipe, such as st.Recipe(epochs=5)")
     if resume and (recipe or folder or changes or budget is not None):

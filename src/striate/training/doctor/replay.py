@@ -35,7 +35,7 @@ def explain_loss(run: Run, *, in_evaluation: bool = False) -> Finding:
     # The step has already put its own values into the running statistics, which it does not read. Another buffer may
     # hold an infinity on purpose.
     buffers = run.network.named_buffers() if in_evaluation else ()
-    statistics = [(name, one) for name, one in buffers if one.isnan().any() or ".running_" in f".{name}"]
+    statistics = [(name, one) for name, one in buffers if one.isnan().any() or "running_" in name]
     for name, tensor in (*run.network.named_parameters(), *statistics):
         if not _finite(tensor):
             return _of_weights(name, tensor, run)
