@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import striate as st
 from striate.cli.doctor import doctor
 from striate.core.errors import FileError
 from striate.core.finding import Finding
@@ -51,3 +52,20 @@ def test_a_folder_that_is_none_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "findings.json").write_text("[1, 2]", encoding="utf-8")
     with pytest.raises(FileError, match=r"must hold findings, got something else"):
         doctor(tmp_path)
+
+
+def test_an_interrupted_run_is_stopped_though_it_left_a_network(
+    image_set: st.ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stop(st.Observer):
+        def on_batch_end(self, run: st.Run) -> None:
+            run.stop("interrupted")
+
+    network = st.build("fc 3", image_set.spec)
+    st.fit(network, image_set, folder=tmp_path / "run", epochs=2, progress=False, observers=[Stop()])
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    doctor(tmp_path / "run", json=True)
+    assert json.loads(capsys.readouterr().out)["state"] == "stopped"
+    st.fit(network, image_set, resume=tmp_path / "run", progress=False)
+    doctor(tmp_path / "run", json=True)
+    assert json.loads(capsys.readouterr().out)["state"] == "finished"

@@ -527,3 +527,59 @@ def test_filters_are_stored_as_they_lie_in_memory(image_set: st.ImageSet, tmp_pa
     assert any(name.startswith("optimizer.") for name in held.header.channels_last)
     assert torch.equal(stored[filter].permute(0, 3, 1, 2), held.tensors[filter])
     assert same_weights(resume(image_set, folder, model=model).network, uninterrupted.network)
+
+
+def test_a_run_that_went_on_meanwhile_is_not_set_back(
+    image_set: st.ImageSet, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = stopped / "checkpoint" / "step-15.safetensors"
+    content = newest.read_bytes()
+    newest.unlink()
+    read = checkpoint.read
+
+    def read_and_be_overtaken(folder: Path) -> checkpoint.Checkpoint:
+        held = read(folder)
+        newest.write_bytes(content)
+        return held
+
+    monkeypatch.setattr(checkpoint, "read", read_and_be_overtaken)
+    with pytest.raises(st.FileError, match=r"was trained on while this run began, up to step-15\. Resume it again"):
+        resume(image_set, stopped)
+    assert newest.read_bytes() == content
+    monkeypatch.undo()
+    assert resume(image_set, stopped).finished
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_read_for_once_is_not_taken_for_damaged(
+    image_set: st.ImageSet, stopped: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    files = {path: path.read_bytes() for path in (stopped / "checkpoint").iterdir()}
+
+    def fail(path: Path) -> None:
+        raise st.FileError("not now") from OSError(number, "not now")
+
+    monkeypatch.setattr(checkpoint, "read_tensors", fail)
+    with pytest.raises(st.FileError, match="not now"):
+        resume(image_set, stopped)
+    assert files == {path: path.read_bytes() for path in (stopped / "checkpoint").iterdir()}
+
+
+def test_a_resumed_run_holds_no_file_that_it_removes(
+    image_set: st.ImageSet, stopped: Path, at_every_step: None
+) -> None:
+    class Maps(st.Observer):
+        """Looks which files are held in memory, and take room though they are gone."""
+
+        def __init__(self) -> None:
+            self.gone: list[str] = []
+
+        def on_batch_end(self, run: st.Run) -> None:
+            maps = Path("/proc/self/maps").read_text()
+            self.gone += [line for line in maps.splitlines() if str(stopped) in line and "(deleted)" in line]
+
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("no /proc/self/maps to look at")
+    maps = Maps()
+    assert resume(image_set, stopped, maps).finished
+    assert not maps.gone

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import striate as st
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.errors import RecipeError, TrainingError
 from striate.training.memory import (
     CODE,
@@ -162,3 +162,16 @@ def test_memory_that_runs_out_is_explained(error: Exception) -> None:
         raise error
     with pytest.raises(RuntimeError, match="shapes"), memory_explained(Need(1, [Moment(0.0, 1.0)]), 64):
         raise RuntimeError("shapes")
+
+
+def test_several_processes_are_told_of_the_batch_that_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    need = Need(10**6, [Moment(0, 10**5)])
+    monkeypatch.setattr(machine, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(processes, "world", lambda: 4)
+    most = need.largest(10**9)
+    need.check(4 * most)
+    advised = 4 * int(0.95 * most)
+    with pytest.raises(
+        RecipeError, match=rf"about {advised}, got {4 * most + 1}, .* in each process: try --batch-size {advised}"
+    ):
+        need.check(4 * most + 1)

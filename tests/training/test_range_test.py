@@ -55,3 +55,8 @@ def test_a_penalty_holds_the_weights_while_the_rate_rises(image_set: st.ImageSet
     ]
     assert found[0].losses[0] == found[1].losses[0]
     assert found[0].losses != found[1].losses
+
+
+def test_what_fit_refuses_is_refused(image_set: st.ImageSet) -> None:
+    with pytest.raises(st.RecipeError, match="shift must be less than the 8 pixels"):
+        learning_rate_range(st.build("fc 3", image_set.spec), image_set, st.Recipe(shift=8))

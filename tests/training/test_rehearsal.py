@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 import striate as st
+from striate.core import processes
+from striate.training.memory import Need
 from striate.training.recipe import Phase
+from striate.training.rehearsal import rehearse
 
 
 def mlp() -> nn.Module:
@@ -53,3 +56,23 @@ def test_pictures_that_are_stored_larger_are_not_joined_with_val(image_set: st.I
 def test_one_process_has_nobody_to_synchronise_norms_with(image_set: st.ImageSet, tmp_path: Path) -> None:
     with pytest.raises(st.NetworkError, match=r"pictures of 8×8, 1 at once: Expected more than 1 value per channel"):
         st.fit(mlp(), image_set, batch_size=1, sync_norm=True, folder=tmp_path / "run", progress=False)
+
+
+def test_every_process_needs_two_pictures_of_a_batch_where_a_norm_gets_one_number_of_each(
+    image_set: st.ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    recipe = st.Recipe(batch_size=2, sync_norm=True)  # what is measured beforehand does not join the processes
+    with pytest.raises(st.NetworkError, match=r"pictures of 8×8, 1 at once: Expected more than 1 value per channel"):
+        rehearse(mlp(), image_set, recipe)
+    rehearse(mlp(), image_set, recipe.changed(batch_size=4))
+
+
+def test_memory_is_for_the_batch_of_all_that_is_learned_from(
+    image_set: st.ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Need, "check", lambda need, batch_size: asked.append(batch_size))
+    for learn_from in ("train", "train+val"):
+        rehearse(mlp(), image_set, st.Recipe(batch_size=1000, learn_from=learn_from))  # type: ignore[arg-type]
+    assert asked == [len(image_set.train), len(image_set.train) + len(image_set.val)]

@@ -26,8 +26,10 @@ def doctor(run: Path, /, *, json: Json = False) -> int:
         run: The folder of a run.
     """
     findings = read_findings(run)
-    state = "finished" if (run / MODEL_FILE).is_file() else "stopped"
-    epochs = len(checkpoint.read_header(run).history) if checkpoints_in(run) else None
+    header = checkpoint.read_header(run) if checkpoints_in(run) else None
+    ended = (run / MODEL_FILE).is_file() if header is None else header.ended
+    state = "finished" if ended else "stopped"
+    epochs = None if header is None else len(header.history)
     if json:
         found = [asdict(one) for one in findings]
         print_json({"run": str(run), "state": state, "epochs": epochs, "findings": found})

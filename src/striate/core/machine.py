@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import ctypes
 import functools
 import hashlib
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 from striate.core import files, processes, small_maps
+from striate.core.copying import copy_of
 from striate.core.errors import FileError, RecipeError
 
 Precision = Literal["fp32", "bf16"]
@@ -94,7 +94,8 @@ class Execution:
 
 @functools.lru_cache(maxsize=1)  # the network in training; one that is gone is not kept for long
 def _compiled(network: nn.Module) -> Callable[[torch.Tensor], Any]:
-    compiled: Callable[[torch.Tensor], Any] = torch.compile(network)
+    # Each size of pictures by itself: what is dynamic depends on which sizes came before, and a resumed run has others.
+    compiled: Callable[[torch.Tensor], Any] = torch.compile(network, dynamic=False)
     return compiled
 
 
@@ -338,7 +339,7 @@ def _computes_in_bf16() -> bool:
 
 def _seconds_of(execution: Execution, network: nn.Module, train_once: Callable[[nn.Module, Execution], None]) -> float:
     with keeping_draws():
-        trial = execution.place(copy.deepcopy(network)).train()
+        trial = execution.place(copy_of(network)).train()
         train_once(trial, execution)  # the first pass also plans and allocates
         return min(_seconds(train_once, trial, execution) for _ in range(2))
 

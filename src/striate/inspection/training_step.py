@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from striate.core.copying import copy_of
 from striate.core.errors import DataError, NetworkError, suggest
 from striate.drawing.curves import Curve, Plane, draw_curves
 from striate.drawing.grid import in_digits
@@ -152,7 +152,7 @@ def explain_step(
         )
     target = class_number(subject.spec, label)
     place = _weight_place(subject.network, parameter, index)
-    replica = copy.deepcopy(subject.network).double().eval()
+    replica = copy_of(subject.network).double().eval()
     inputs, targets = subject.inputs.double(), torch.tensor([target], device=subject.device)
 
     def loss_of() -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import final
 
 import torch
 from torch import Tensor, nn
+
+from striate.core.copying import copy_of
 
 
 @final
@@ -23,7 +24,7 @@ class WeightAverage:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.network = copy_of(network).requires_grad_(False)
         self._decay = decay
         # Counts, and buffers with an infinity on purpose, such as the mask of an attention: ∞ − ∞ is no number.
         self._taken_over = [not (one.is_floating_point() and one.isfinite().all()) for one in _tensors(self.network)]

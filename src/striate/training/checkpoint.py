@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import shlex
@@ -35,6 +36,8 @@ KEPT = 2  # where the newest turns out to be damaged, there is the one before it
 MOST_COST = 0.01  # the part of the time that writing them may take
 MIDDLE_SECONDS = 60.0  # within an epoch they are at least this far apart; the end of one is the better place
 _CHECKSUM = "checksum"  # the tensor that holds it
+# What the file itself has nothing to do with: a network file system that stutters, no memory, no permission.
+_NO_DAMAGE = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 _HALF_WRITTEN = (".step-*", ".tmp??????")  # by us; by safetensors, which renames what it wrote itself
 _REPLANNED = {"epochs", "pace", "phases"}  # what a run with a budget changes itself, after its last checkpoint too
 
@@ -64,6 +67,7 @@ class CheckpointHeader(BaseModel):
 
     ``made_on`` is what the last bits of the weights depend on besides the recipe: see `_made_on`. ``channels_last``
     names the tensors that are stored as (O, H, W, C), as they lie in memory: turning them takes half as long again.
+    ``ended`` is whether nothing is left to train.
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
@@ -83,6 +87,7 @@ class CheckpointHeader(BaseModel):
     best: BestSoFar | None
     aliases: dict[str, str]
     channels_last: list[str]
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,7 @@ class Checkpoints:
         """
         run, header = self._run, held.header
         _check_same_run(run, header)
+        _check_newest(run, held)
         try:
             with torch.no_grad():
                 run.network.load_state_dict(_under("network.", held.tensors))
@@ -167,7 +173,10 @@ class Checkpoints:
         run.tally = Tally(int(header.tally["pictures"]), header.tally["loss"], header.tally["correct"])
         if header.best is not None:
             state = _under("best.", held.tensors) or _under("network.", held.tensors)  # of a run that has ended
+            # Tensors that were read are the file itself, whose room on the disk would stay taken.
+            state = {name: tensor.clone() for name, tensor in state.items()}
             run.best = Best(**header.best.model_dump(), state=state)
+        held.tensors.clear()
         run.notes += _notes(held)
         run.checkpoint, self._step = held.path, run.step
         older = [path for path in checkpoints_in(run.folder) if path not in held.damaged and path != held.path]
@@ -290,7 +299,7 @@ def _read(path: Path) -> tuple[CheckpointHeader, dict[str, Tensor]] | None:
     try:
         metadata, tensors = read_tensors(path)
     except FileError as error:
-        if isinstance(error.__cause__, PermissionError):
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_DAMAGE:
             raise
         return None
     text, checksum = metadata.get(METADATA_KEY, ""), tensors.pop(_CHECKSUM, None)
@@ -309,6 +318,21 @@ def _read(path: Path) -> tuple[CheckpointHeader, dict[str, Tensor]] | None:
         raise FileError(f"{path} is not a checkpoint that this version of striate can read.") from error
     tensors = with_aliases(path, tensors, header.aliases)
     return header, tensors | {name: tensors[name].permute(0, 3, 1, 2) for name in header.channels_last}
+
+
+def _check_newest(run: Run, held: Checkpoint) -> None:
+    """Refuse to go on from a checkpoint that is not the newest one any more, or not that of the first process.
+
+    Raises:
+        FileError: another run has written one since it was read, or a file system shows processes different ones.
+    """
+    steps = [int(step) for step in processes.side_by_side(torch.tensor(held.header.step)).tolist()]
+    if len(set(steps)) > 1:
+        found = ", ".join(f"step-{step}" for step in steps)
+        raise FileError(f"All processes must go on from the same checkpoint of {run.folder}, they found {found}.")
+    newest = next((path for path in checkpoints_in(run.folder) if path not in held.damaged), held.path)
+    if processes.first() and newest != held.path:
+        raise FileError(f"{run.folder} was trained on while this run began, up to {newest.stem}. Resume it again.")
 
 
 def _why_none(folder: Path) -> str:
@@ -340,6 +364,7 @@ def _header(run: Run, aliases: dict[str, str], channels_last: list[str]) -> Chec
         history=run.history,
         tally=asdict(run.tally),
         stop_reason=None if run.interrupted or run.finished else run.stop_reason,
+        ended=run.finished or (run.stop_reason is not None and not run.interrupted),
         best=run.best and BestSoFar(epoch=run.best.epoch, score=run.best.score, loss=run.best.loss),
         aliases=aliases,
         channels_last=channels_last,

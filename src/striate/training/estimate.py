@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 import math
@@ -15,6 +14,7 @@ from typing import final
 import torch
 
 from striate.core import machine, processes
+from striate.core.copying import copy_of
 from striate.core.machine import Execution
 from striate.data.imageset import Split
 from striate.prediction.predictor import compute_logits, pictures_at_once
@@ -66,7 +66,7 @@ def estimate(run: Run, val: Split | None, execution: Execution) -> Estimate:
     """
     phases = range(len(run.recipe.plan))
     with machine.keeping_draws():
-        trial = dataclasses.replace(run, network=execution.place(copy.deepcopy(run.network)), step=0)
+        trial = dataclasses.replace(run, network=execution.place(copy_of(run.network)), step=0)
         updater = Updater(trial.network, trial.recipe)
         average = WeightAverage(trial.network, trial.recipe.average_decay) if trial.recipe.average == "ema" else None
         own_steps = [_step_seconds(trial, number, execution, updater, average) for number in phases]

@@ -116,7 +116,7 @@ def fit(
     contract.remember_spec(network, images.spec)
     meet(run)
     watchers = [*observers, *default_observers(progress, doctor)] if processes.first() else []
-    explained = memory_explained(need, run.own_batch_size)
+    explained = memory_explained(need, run.batch_size)
     with machine.threads(recipe.threads), interruptible(run), explained, machine.keeping_draws():
         execution = _resolve(run)
         timing = look_ahead(run, val, execution, resuming=held is not None)
@@ -162,10 +162,12 @@ def _watched(run: Run, observers: list[Observer]) -> Iterator[None]:
         _tell(observers, "on_train_begin", run)
         yield
     except BaseException as error:
-        run.stop_reason = run.stop_reason or type(error).__name__
+        run.stop_reason, run.broke_off = run.stop_reason or type(error).__name__, True
+        for observer in observers:
+            with contextlib.suppress(Exception):  # what is said is why it broke off
+                observer.on_train_end(run)
         raise
-    finally:
-        _tell(observers, "on_train_end", run)
+    _tell(observers, "on_train_end", run)
 
 
 def _take_steps(
@@ -187,9 +189,9 @@ def _take_steps(
                 loss = forward(run, seen, execution)
             loss.backward()  # type: ignore[no-untyped-call]
             run.loss, correct = reduce_step(run, loss.item(), _count_correct(run, seen))
-            finite(run.loss, "loss", run)
-            penalty.add_gradients()
+            finite(run, seen.logits)
             _tell(observers, "on_backward_end", run)
+            penalty.add_gradients()
             factor = learning_rate_factor(run.recipe, run.step, run.total_steps, run.history)
             run.learning_rate = run.recipe.learning_rate * factor
             updater.step(phase_number, run.learning_rate)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.errors import RecipeError, TrainingError
 
 # Measured by benchmarks/memory_estimate.py: none of it is a tensor. CODE: what is imported with the first network.
@@ -126,25 +126,30 @@ class Need:
         return min(int((room - one.bytes(0)) / (PER_PICTURE_BYTE * one.picture)) for one in self.moments if one.picture)
 
     def check(self, batch_size: int) -> None:
-        """Refuse batches that do not fit.
+        """Refuse batches that do not fit, each process taking its part of them.
 
         Raises:
             RecipeError: says the largest that does.
         """
         free = machine.available_memory()
         most = self.largest(free)
-        if batch_size > most:
-            raise RecipeError(
-                self.in_words(batch_size, int(_STEADY * most) or most) + f" {machine.in_words(free)} are free."
-            )
+        if _own(batch_size) > most:
+            most = processes.world() * (int(_STEADY * most) or most)
+            raise RecipeError(self.in_words(batch_size, most) + f" {machine.in_words(free)} are free.")
 
     def in_words(self, batch_size: int, most: int) -> str:
-        """Return what is said of a batch that does not fit, where only ``most`` do."""
+        """Return what is said of a batch of all processes that does not fit, where only ``most`` do."""
+        each = " in each process" if processes.world() > 1 else ""
         fix = f"try --batch-size {most}" if most else "try smaller pictures (--size) or a smaller network"
         return (
             f"batch_size must be one that fits in memory, at most about {most}, got {batch_size}, which takes about "
-            f"{machine.in_words(self.bytes(batch_size))}: {fix}."
+            f"{machine.in_words(self.bytes(_own(batch_size)))}{each}: {fix}."
         )
+
+
+def _own(batch_size: int) -> int:
+    """Return how many pictures of a batch each process takes at most."""
+    return -(-batch_size // processes.world())
 
 
 @contextlib.contextmanager
@@ -160,5 +165,5 @@ def memory_explained(need: Need, batch_size: int) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _WORDS):
             raise
-        most = min(need.largest(free), batch_size // 2)
+        most = processes.world() * min(need.largest(free), _own(batch_size) // 2)
         raise TrainingError(f"Memory ran out. {need.in_words(batch_size, most)}") from error

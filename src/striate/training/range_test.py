@@ -19,10 +19,12 @@ from striate.training.forward import forward
 from striate.training.optim import Updater
 from striate.training.penalty import Penalty
 from striate.training.recipe import Recipe
+from striate.training.rehearsal import rehearse
 from striate.training.trial import on_its_machine, trial_run
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 140  # twenty steps for each power of ten
-EXPLODED = 4.0  # times the least loss so far
+EXPLODED = 4.0  # times the least so far, as running means: a batch with a rare class may cost several without
+_KEPT = 0.8  # part that the running mean of the loss keeps at each step
 _WIDTH = 3.0  # steps: standard deviation of the Gaussian that smooths the losses
 
 
@@ -105,7 +107,7 @@ def learning_rate_range(network: nn.Module, images: ImageSet, recipe: Recipe) ->
         The losses, and the rates that they suggest. Consumes no randomness.
 
     Raises:
-        RecipeError: the recipe's device is not there.
+        NetworkError, RecipeError: as `fit`, before its first step.
         TrainingError: the loss never falls.
     """
     with on_its_machine(recipe):
@@ -117,6 +119,8 @@ def _rise(network: nn.Module, images: ImageSet, recipe: Recipe) -> tuple[list[fl
     """Return the rates and the losses of the steps."""
     rates: list[float] = []
     losses: list[float] = []
+    mean = least = math.inf
+    rehearse(network, images, recipe)
     run, execution = trial_run(network, images, recipe, STEPS)
     updater, penalty = Updater(run.network, run.recipe), Penalty(run.network, run.recipe)
     updater.begin(run.recipe.plan[-1])
@@ -125,7 +129,9 @@ def _rise(network: nn.Module, images: ImageSet, recipe: Recipe) -> tuple[list[fl
             loss = forward(run, seen, execution)
             rates.append(LOWEST * (HIGHEST / LOWEST) ** (run.step / (STEPS - 1)))
             losses.append(loss.item())
-            if not losses[-1] <= EXPLODED * min(losses):
+            mean = losses[0] if len(losses) == 1 else _KEPT * mean + (1 - _KEPT) * losses[-1]
+            least = min(least, mean)
+            if not mean <= EXPLODED * least:
                 return rates, losses
             loss.backward()  # type: ignore[no-untyped-call]
             penalty.add_gradients()

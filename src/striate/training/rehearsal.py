@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import final
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from striate.core import machine, processes
+from striate.core.copying import copy_of
 from striate.core.errors import NetworkError, RecipeError
 from striate.core.machine import Execution
 from striate.data.augment.augment import training_batch
@@ -52,16 +52,16 @@ def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
             "learn_from must be train where pictures are stored larger for their crops, as val is not, got train+val."
         )
     _check_finite(network)
-    need = _try_steps(network, images, recipe)
-    need.check(-(-min(recipe.batch_size, len(images.learned)) // processes.world()))
+    batch_size = min(recipe.batch_size, len(images.learned) + len(images.val) * (recipe.learn_from == "train+val"))
+    need = _try_steps(network, images, recipe, batch_size)
+    need.check(batch_size)
     return need
 
 
-def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
+def _try_steps(network: nn.Module, images: ImageSet, recipe: Recipe, batch_size: int) -> Need:
     """Let a copy of the network take a step with a few pictures as in every phase, and look at val."""
     few = min(2, len(images.learned))
-    joined = recipe.sync_norm and processes.world() > 1
-    alone = min(recipe.batch_size, len(images.learned)) < 2 * processes.world() and not joined
+    alone = batch_size < 2 * processes.world()
     with machine.keeping_draws(), LiveBytes() as live:
         trial = _Trial(network, images, recipe)
         moments: list[Moment] = []
@@ -95,7 +95,7 @@ class _Trial:
 
     def __init__(self, network: nn.Module, images: ImageSet, recipe: Recipe) -> None:
         self._execution = Execution(recipe.precision or "fp32", recipe.memory_format or "channels_last")
-        self._network = self._execution.place(copy.deepcopy(network))
+        self._network = self._execution.place(copy_of(network))
         self._images, self._recipe = images, recipe
         self._some = some_pictures(images.learned, 3)
         normalise(self._some.images, images.spec.input)  # what it remembers is of no step

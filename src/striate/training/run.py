@@ -104,6 +104,7 @@ class Run:
         val: those that are chosen by; None where nothing is chosen.
         seen: the batch of the step that is under way, or of the last one.
         folder: where everything is written.
+        broke_off: whether an error has ended it.
         asked: why this process was asked to stop; ``stop_reason`` is what all processes have agreed on.
         checkpoint: the last one that was written, or that the run goes on from.
         notes: sentences that are said when training begins.
@@ -135,6 +136,7 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     best: Best | None = None
     stop_reason: str | None = None
+    broke_off: bool = False
     asked: str | None = None
     checkpoint: Path | None = None
     notes: list[str] = field(default_factory=list)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 
 from torch import nn
 
 from striate.core import machine
+from striate.core.copying import copy_of
 from striate.core.machine import Execution
 from striate.data.batches import batch_count
 from striate.data.imageset import ImageSet
@@ -37,7 +37,7 @@ def trial_run(network: nn.Module, images: ImageSet, recipe: Recipe, steps: int) 
     learned = images.train_and_val if recipe.learn_from == "train+val" else images.learned
     per_epoch = batch_count(len(learned), recipe.batch_size, drop_last=len(learned) >= recipe.batch_size)
     run = Run(
-        network=copy.deepcopy(network),
+        network=copy_of(network),
         spec=images.spec,
         recipe=recipe.changed(epochs=steps / per_epoch),
         data={"name": images.name},

@@ -17,7 +17,7 @@ from striate.data.imageset import Split
 from striate.evaluation.multilabel import mean_average_precision
 from striate.prediction.predictor import compute_logits
 from striate.training.data_parallel import share_statistics
-from striate.training.doctor.replay import explain_loss
+from striate.training.doctor.replay import explain_loss, explain_val
 from striate.training.losses import count_correct
 from striate.training.penalty import Penalty
 from striate.training.run import Best, Run, Tally
@@ -35,29 +35,29 @@ def end_epoch(
 ) -> None:
     """Write down how the epoch went, and choose by val where there is one."""
     share_statistics(run.network, network)
-    run.history.append(
-        {
-            "epoch": epoch,
-            "step": run.step,
-            "seconds": run.train_seconds,
-            "learning_rate": run.learning_rate,
-            "loss": run.tally.loss / run.tally.pictures,
-            "accuracy": run.tally.correct / run.tally.pictures,
-            **penalty.measured(),
-        }
-    )
-    run.tally = Tally()
+    entry = {
+        "epoch": epoch,
+        "step": run.step,
+        "seconds": run.train_seconds,
+        "learning_rate": run.learning_rate,
+        "loss": run.tally.loss / run.tally.pictures,
+        "accuracy": run.tally.correct / run.tally.pictures,
+        **penalty.measured(),
+    }
     if val is not None:
-        _choose(run, val, epoch, network, execution)
+        entry |= _choose(run, val, epoch, network, execution)
+    run.history.append(entry)
+    run.tally = Tally()
 
 
-def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Execution) -> None:
-    """Measure on val, keep the weights where they are the best so far, and stop where the recipe says so."""
+def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Execution) -> dict[str, float]:
+    """Return what val measures, keep the weights where they are the best so far, and stop where the recipe says so."""
     logits = compute_logits(network, val.images, run.spec.input, execution, together=True)  # (N, K)
     balanced = run.chosen_by == "val_balanced_accuracy"
     measured = processes.from_first(lambda: _measure(logits, val, balanced=balanced))
-    loss = finite(measured["val_loss"], "loss on val", run)
-    run.history[-1] |= measured
+    if not math.isfinite(loss := measured["val_loss"]):
+        why = processes.from_first(lambda: asdict(explain_val(run, network, val, logits)))
+        raise _not_finite(f"loss on val became {loss}", Finding(**why), run, run.step)
     score = measured[run.chosen_by]
     if run.best is None or (score, -loss) > (run.best.score, -run.best.loss):
         state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -69,6 +69,7 @@ def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Exe
         run.stop_reason = f"{what}, {error:.2%}, has reached the target of {target:.2%}"
     elif patience is not None and epoch - run.best.epoch >= patience:
         run.stop_reason = f"val has not improved for {patience} epochs"
+    return measured
 
 
 def _measure(logits: Tensor, val: Split, *, balanced: bool) -> dict[str, float]:
@@ -89,29 +90,28 @@ def _balanced_accuracy(said: Tensor, labels: Tensor, classes: int) -> float:
     return (found[own > 0].double() / own[own > 0]).mean().item()
 
 
-def finite(loss: float, which: str, run: Run) -> float:
-    """Return the loss.
+def finite(run: Run, logits: Tensor | None) -> None:
+    """Refuse a loss of the step under way that is not finite.
+
+    Args:
+        logits: what this process's part of the batch was answered.
 
     Raises:
         TrainingError: it is not finite.
     """
-    if math.isfinite(loss):
-        return loss
-    on_val = which == "loss on val"
-    step = run.step if on_val else run.step + 1
-    why = _explained(run, in_evaluation=on_val)
+    if math.isfinite(run.loss):
+        return
+    # Of several processes, the first says why whose own logits are not finite.
+    own = logits is not None and not logits.isfinite().all()
+    source = int(processes.side_by_side(torch.tensor(float(own))).argmax())
+    why = processes.from_first(lambda: asdict(explain_loss(run)), source)
+    raise _not_finite(f"loss became {run.loss}", Finding(**why), run, run.step + 1)
+
+
+def _not_finite(what: str, why: Finding, run: Run, step: int) -> TrainingError:
     run.findings.append(why)
-    raise TrainingError(
-        f"The {which} became {loss} at step {step} (epoch {(step - 1) // run.steps_per_epoch + 1}, batch "
+    return TrainingError(
+        f"The {what} at step {step} (epoch {(step - 1) // run.steps_per_epoch + 1}, batch "
         f"{(step - 1) % run.steps_per_epoch + 1}), so training stopped there; the last good state is in "
         f"{run.checkpoint}. {why.message} {why.fix}"
     )
-
-
-def _explained(run: Run, *, in_evaluation: bool) -> Finding:
-    """Return why a loss is not finite; of several processes, what the first says whose own logits are not."""
-    logits = run.seen.logits if run.seen is not None and not in_evaluation else None
-    own = logits is not None and not logits.isfinite().all()
-    source = int(processes.side_by_side(torch.tensor(float(own))).argmax())
-    said = processes.from_first(lambda: asdict(explain_loss(run, in_evaluation=in_evaluation)), source)
-    return Finding(**said)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 import striate as st
 from striate.inspection.filters import parallel_from
 from striate.training.doctor import before
-from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.evidence import Evidence, loss_of_no_answer
 from tests.conftest import make_image_set
 from tests.training.doctor.conftest import found, make_evidence, make_look, make_run
 
@@ -16,6 +18,7 @@ RULES = (
     before.one_label,
     before.blank_pictures,
     before.tiny_set,
+    before.class_without_pictures,
     before.small_norm_batch,
     before.norm_momentum,
     before.momentum,
@@ -97,8 +100,40 @@ def test_a_loud_start() -> None:
 
 
 def test_chance_is_the_logarithm_of_k() -> None:
-    evidence = make_evidence()
-    assert evidence.chance_of(torch.tensor([0, 1, 2, 2])) == pytest.approx(1.09861, abs=1e-4)
+    assert loss_of_no_answer(make_run()) == pytest.approx(math.log(3), abs=1e-4)
+
+
+def test_chance_is_of_all_pictures_where_classes_have_weights() -> None:
+    images = make_image_set(pictures=300)
+    labels = torch.tensor([0] * 190 + [1] * 9 + [2])
+    split = st.Split(images.train.images[:200], labels, images.spec, images.train.origins[:200])
+    run = make_run(images=st.ImageSet(split, images.val, images.test, name="x"), class_weights="balanced")
+    assert run.class_weights is not None
+    expected = sum(float(run.class_weights[k]) for k in labels.tolist()) / 200 * math.log(3)
+    assert loss_of_no_answer(run) == pytest.approx(expected, rel=0.02)
+    several = make_run(images=several_labels(), class_weights="balanced")
+    assert several.class_weights is not None
+    has = several.learned.labels.double()  # type: ignore[union-attr]
+    by_hand = (has * several.class_weights.double() + 1 - has).mean() * math.log(2)
+    assert loss_of_no_answer(several) == pytest.approx(float(by_hand), rel=1e-3)
+
+
+def several_labels() -> st.ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 255, (60, 8, 8), generator=generator, dtype=torch.uint8)
+    return st.load_data((pictures.numpy(), torch.randint(0, 4, (60, 3), generator=generator).eq(0).long().numpy()))
+
+
+def test_a_class_that_val_has_and_train_has_not() -> None:
+    images = make_image_set()
+    keep = images.train.labels != 1
+    split = images.train
+    origins = [one for one, kept in zip(split.origins, keep.tolist(), strict=True) if kept]
+    train = st.Split(split.images[keep], split.labels[keep], split.spec, origins)
+    run = make_run(images=st.ImageSet(train, images.val, images.test, name="x"))
+    assert found(before.class_without_pictures, make_evidence(run)) == []  # where nothing is chosen by val
+    run.val = images.val
+    assert found(before.class_without_pictures, make_evidence(run)) == [("class-without-pictures", "warning")]
 
 
 def test_duplicates_are_counted_as_by_hand() -> None:

@@ -69,7 +69,9 @@ def test_the_first_layer_s_inputs_and_the_gradients(looked: tuple[nn.Sequential,
         assert layer.weight == pytest.approx(float(weight.detach().norm()), rel=1e-4)
         assert layer.gradient == pytest.approx(float(gradient.norm()), rel=1e-3)
         assert layer.typical_gradient == pytest.approx(float(gradient.square().mean().sqrt()), rel=1e-3)
-    assert look.gap == pytest.approx(0.0, abs=1e-6)
+    assert look.compared is not None
+    assert look.compared.gap == pytest.approx(0.0, abs=1e-6)
+    assert look.compared.by_chance == 0
 
 
 def test_what_has_no_gradient_says_so(image_set: st.ImageSet) -> None:
@@ -92,9 +94,8 @@ def test_the_gap_between_training_and_evaluation_is_of_the_same_pictures() -> No
     nn.init.constant_(network[1].running_mean, 50.0)  # type: ignore[arg-type]
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     look = take_look(run, evaluate=True)
-    assert look.gap is not None
-    # The copy's own training pass has moved its running mean by a tenth.
-    assert 0.5 * (evaluated - trained) < look.gap < (evaluated - trained) + 1
+    assert look.compared is not None
+    assert look.compared.gap == pytest.approx(evaluated - trained, rel=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert math.isnan(look.update)
 
@@ -111,3 +112,38 @@ def test_what_made_the_logits(last: nn.Module, name: str, image_set: st.ImageSet
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3), last)
     run = run_of(network, image_set, torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
     assert take_look(run).last == name
+
+
+def test_one_relu_in_several_places_is_several(image_set: st.ImageSet) -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+            nn.init.constant_(self.first.bias, -100.0)
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            hidden = torch.relu(self.first(pictures.flatten(1)))
+            return self.head(torch.relu(self.second(hidden) + 1))  # type: ignore[no-any-return]
+
+    run = run_of(Functional(), image_set, torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
+    dead, alive = take_look(run).units
+    assert (dead.where, alive.where) == ("the network", "the network, relu number 2")
+    assert bool(dead.silent.all())
+    assert not bool(alive.silent.all())
+
+
+def test_dropout_in_evaluation_is_seen(image_set: st.ImageSet) -> None:
+    class Draws(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(64, 3)
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.body(nn.functional.dropout(pictures.flatten(1)))  # type: ignore[no-any-return]
+
+    run = run_of(Draws(), image_set, torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
+    before = torch.get_rng_state()
+    compared = take_look(run, evaluate=True).compared
+    assert compared is not None
+    assert compared.by_chance == 1
+    assert torch.equal(before, torch.get_rng_state())

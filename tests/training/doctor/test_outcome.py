@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import striate as st
 from striate.training.doctor import outcome
 from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.look import Modes
 from tests.conftest import make_image_set
 from tests.training.doctor.conftest import epochs, found, make_evidence, make_look, make_run
 
@@ -16,6 +18,7 @@ RULES = (
     outcome.overfitting,
     outcome.underfitting,
     outcome.norm_gap,
+    outcome.evaluation_by_chance,
     outcome.frozen,
     outcome.nothing_learned,
 )
@@ -73,11 +76,58 @@ def test_underfitting() -> None:
     assert found(outcome.underfitting, evidence) == [("underfitting", "warning")]
     evidence = make_evidence(epochs(make_run(), (1.0, 0.9, 0.8, 0.7, 0.6), 0.6, 0.6), make_look(), ended=True)
     assert found(outcome.underfitting, evidence) == []  # it still gains
+    evidence = make_evidence(epochs(make_run(), (0.8, 0.7, 0.7, 0.7), 0.95, 0.95), make_look(), ended=True)
+    assert found(outcome.underfitting, evidence) == []  # smoothed targets: the loss is high, the answers are right
+
+
+def test_frozen_by_the_recipe_in_every_phase() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.ReLU(), nn.Linear(30, 3))
+    body, both = st.Phase(epochs=5, frozen=("1",)), st.Phase(epochs=5)
+    run = epochs(make_run(network, phases=(body, body)), (0.9,), 0.4, 0.4)
+    assert found(outcome.frozen, make_evidence(run, ended=True)) == [("frozen-weights", "warning")]
+    run = epochs(make_run(network, phases=(body, both)), (0.9,), 0.4, 0.4)
+    assert found(outcome.frozen, make_evidence(run, ended=True)) == []
+
+
+@pytest.mark.parametrize("by", ["class_weights", "sampling"])
+def test_a_balanced_run_is_judged_by_the_mean_recall(by: str) -> None:
+    images = make_image_set(pictures=400)
+    rare = torch.arange(len(images.train)) % 20 == 0
+    split = images.train
+    train = st.Split(split.images, torch.where(rare, 1, 0), split.spec, split.origins)
+    changes = {"class_weights" if by == "class_weights" else "sampling": "balanced"}
+    run = make_run(images=st.ImageSet(train, images.val, images.test, name="x"), **changes)
+    run = epochs(run, (0.3,), 0.92, 0.92)  # less than the 95 % of saying the frequent class always
+    run.history[-1]["val_balanced_accuracy"] = 0.92
+    asked = torch.tensor([190.0, 10.0, 0.0])
+    evidence = make_evidence(run, make_look(), said=asked, asked=asked, met=0.92 * asked, ended=True)
+    assert evidence.guessed == 0.5
+    assert evidence.train_skill == pytest.approx(0.84)
+    assert evidence.val_skill == pytest.approx(0.84)
+    for rule in (outcome.nothing_learned, outcome.shuffled, outcome.underfitting):
+        assert found(rule, evidence) == []
+    run.history[-1] |= {"val_balanced_accuracy": 0.5, "accuracy": 0.5}
+    evidence.met = torch.tensor([190.0, 0.0, 0.0])
+    assert found(outcome.nothing_learned, evidence) == [("nothing-learned", "warning")]
+
+
+@pytest.mark.parametrize(("precision", "codes"), [(0.35, [("nothing-learned", "warning")]), (0.6, [])])
+def test_several_labels_of_which_nothing_is_learned(precision: float, codes: list[tuple[str, str]]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 255, (60, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 3, (60, 3), generator=generator).eq(0).long()
+    run = epochs(make_run(images=st.load_data((pictures.numpy(), labels.numpy()))), (0.6,), 0.3, 0.3)
+    run.history[-1]["val_mean_average_precision"] = precision
+    assert found(outcome.nothing_learned, make_evidence(run, make_look(), ended=True)) == codes
 
 
 def test_evaluation_differs(healthy: Evidence) -> None:
-    healthy.looks[-1] = make_look(99, loss=0.1, gap=2.0)
+    healthy.looks[-1] = make_look(99, loss=0.1, compared=Modes(2.0, 0.0))
     assert found(outcome.norm_gap, healthy) == [("evaluation-differs", "warning")]
+    assert found(outcome.evaluation_by_chance, healthy) == []
+    healthy.looks[-1] = make_look(99, loss=0.1, compared=Modes(0.0, 0.5))
+    assert found(outcome.norm_gap, healthy) == []
+    assert found(outcome.evaluation_by_chance, healthy) == [("evaluation-by-chance", "warning")]
 
 
 @pytest.mark.parametrize(("accuracy", "severity"), [(0.4, "warning"), (0.95, "note")])

@@ -58,12 +58,19 @@ def test_nothing_moves() -> None:
 
 
 def test_penalty_is_one_filter_s_share_of_the_loss() -> None:
-    # 4 layers of norm 4 with 10 filters each: ½ · λ · 64 / 40 = 0.8 λ for a filter; 5 % of ln 3 is 0.055.
+    # 4 layers of norm 4 with 10 filters each: ½ · λ · 64 / 40 = 0.8 λ for a filter; 5 % of ln 10 is 0.115.
     look = make_look(weight=4.0, gradients=(9.0,) * 4)
-    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.06), look)) == []
-    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.08), look)) == [
+    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.13), look)) == []
+    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.16), look)) == [
         ("penalty-out-of-scale", "warning")
     ]
+    later = make_look(50, weight=4.0, gradients=(0.01,) * 4)  # of a resumed run
+    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.16, l2=0.1), later)) == []
+    # Σ|w| = 4 · 4 · √(100 · 2 / π) = 127.7 of Gaussian weights, 3.19 for a filter; the pull of λ is λ · √400.
+    for l1, is_found in ((0.03, False), (0.04, True)):
+        assert bool(found(rates.penalty, make_evidence(make_run(l1=l1, weight_decay=0.0), look))) == is_found
+    weak = make_look(weight=4.0, gradients=(0.01,) * 4)
+    assert found(rates.penalty, make_evidence(make_run(l1=0.01, weight_decay=0.0), weak)) != []
     # The pull of l2 = 0.05 is 0.05 · 8 = 0.4, larger than a gradient of 0.2 in all, smaller than one of 2.
     for gradient, is_found in ((0.1, True), (1.0, False)):
         evidence = make_evidence(make_run(l2=0.05), make_look(weight=4.0, gradients=(gradient,) * 4))
@@ -75,7 +82,9 @@ def test_few_steps() -> None:
     run.steps_per_epoch = 2
     evidence = make_evidence(run, make_look(), ended=True)
     assert found(rates.few_steps, evidence) == [("batch-too-large", "warning")]
-    run.history[-1]["loss"] = 0.3
+    run.history[-1]["accuracy"] = 0.95  # smoothed targets: the loss is high, the answers are right
+    assert found(rates.few_steps, evidence) == []
+    run.history[-1] |= {"accuracy": 0.35, "loss": 0.3}
     assert found(rates.few_steps, evidence) == []
 
 

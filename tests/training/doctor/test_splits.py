@@ -127,3 +127,10 @@ def test_labels_that_were_changed_by_chance_are_told_from_hard_pictures() -> Non
     hard = dark < dark.quantile(0.4)  # there it is not sure
     evidence = ended(noise, spoiled(images.val, hard), 0.6, 0.6, Knows())
     assert found(splits.noisy_labels, evidence) == []
+
+
+def test_classes_that_are_rarer_in_train_are_no_noise() -> None:
+    right = torch.tensor([True] * 95 + [False] * 2 + [True] * 3)
+    labels = torch.tensor([0] * 95 + [1] * 5)
+    assert splits.recall_by(right, labels, torch.tensor([0.5, 0.5])) == pytest.approx(0.5 * 1 + 0.5 * 0.6)
+    assert splits.recall_by(right, labels, torch.tensor([0.9, 0.0, 0.1])) == pytest.approx(1.0)

@@ -168,3 +168,112 @@ def test_the_observer_may_be_given_another_voice(image_set: st.ImageSet, tmp_pat
         epochs=3, batch_size=8, learning_rate=30.0,
     )  # fmt: skip
     assert any(words.startswith("warning: recipe: The learning rate") for words in said)
+
+
+class KeepsMaps(nn.Module):
+    """Keeps what it has computed, which PyTorch does not copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 3)
+        self.seen: list[Tensor] = []
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        self.features = torch.relu(self.body(pictures.flatten(1)))
+        self.seen = [self.features]
+        return self.head(self.features)  # type: ignore[no-any-return]
+
+
+def test_a_network_that_keeps_its_maps_is_watched(image_set: st.ImageSet, tmp_path: Path) -> None:
+    network = KeepsMaps()
+    network(torch.randn(2, 1, 8, 8))
+    run = train(image_set, tmp_path / "run", network, average="ema")
+    assert run.finished
+
+
+def test_a_gate_whose_gradient_alone_is_not_finite(image_set: st.ImageSet, tmp_path: Path) -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 3)
+            self.gate = nn.Parameter(torch.zeros(8))
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            hidden = self.body(pictures.flatten(1))
+            return self.head(hidden + hidden.detach() * self.gate.sqrt())  # type: ignore[no-any-return]
+
+    with pytest.raises(st.TrainingError, match=r"The gradient of gate is not finite \(step 1"):
+        train(image_set, tmp_path / "run", Gated())
+    assert "non-finite-gradient" in [one.code for one in read_findings(tmp_path / "run")]
+
+
+class DividesByContrast(nn.Module):
+    """Normalises each picture by itself, in evaluation alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if not self.training:
+            pictures = pictures / pictures.amax((1, 2, 3), keepdim=True)
+        return self.body(pictures)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("average", ["none", "ema"])
+def test_a_blank_picture_of_val_is_named(average: str, tmp_path: Path) -> None:
+    images = make_image_set()
+    spec = images.spec.model_copy(
+        update={"input": images.spec.input.model_copy(update={"mean": (0.0,), "std": (1.0,)})}
+    )
+    splits = [st.Split(one.images, one.labels, spec, one.origins) for one in (images.train, images.val, images.test)]
+    splits[1].images[3] = 0
+    with pytest.raises(st.TrainingError, match="The loss on val became nan at step 11") as raised:
+        train(st.ImageSet(*splits, name="blank"), tmp_path / "run", DividesByContrast(), average=average)
+    assert f"its div), for picture {images.val.origins[3]} alone (val)" in str(raised.value)
+
+
+def test_an_error_in_a_later_epoch_is_the_one_that_is_said(image_set: st.ImageSet, tmp_path: Path) -> None:
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+            self.looks = 0
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            self.looks += not self.training and len(pictures) > 5
+            if self.looks > 1:
+                raise OSError("the second epoch")
+            return self.body(pictures)  # type: ignore[no-any-return]
+
+    with pytest.raises(OSError, match="the second epoch"):
+        train(image_set, tmp_path / "run", Breaks(), epochs=9)
+    after = {"learning-rate-too-low", "batch-too-large", "underfitting", "nothing-learned", "frozen-weights"}
+    assert not after & {one.code for one in read_findings(tmp_path / "run")}
+
+
+def test_evaluation_is_compared_though_the_run_ends_early(image_set: st.ImageSet, tmp_path: Path) -> None:
+    class Draws(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(64, 3)
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.body(nn.functional.dropout(pictures.flatten(1)))  # type: ignore[no-any-return]
+
+    run = train(image_set, tmp_path / "run", Draws(), target_error=0.9)
+    assert not run.finished
+    assert "evaluation-by-chance" in codes(run)
+
+
+def test_a_penalty_does_not_hide_what_gets_no_gradient(image_set: st.ImageSet, tmp_path: Path) -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 3)
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.head(0 * self.body(pictures.flatten(1)))  # type: ignore[no-any-return]
+
+    run = train(image_set, tmp_path / "run", Cut(), l2=1e-4, epochs=4)
+    assert "no-gradient" in codes(run)

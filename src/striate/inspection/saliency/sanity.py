@@ -8,13 +8,13 @@ architecture, not what was learned.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from striate.core.copying import copy_of
 from striate.core.errors import NetworkError
 from striate.inspection.saliency.registry import Explain
 
@@ -144,7 +144,7 @@ def _numbers(module: nn.Module) -> Iterator[Tensor]:
 
 def _copied(network: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(network)
+        return copy_of(network)
     except Exception as error:  # whatever a foreign module raises
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise NetworkError(

@@ -9,8 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from striate.core.errors import NetworkError
+from striate.core.errors import NetworkError, first_of
 from striate.core.finding import Finding
+from striate.data.balance import class_shares
 from striate.inspection.filters import parallel_from
 from striate.networks.advice import advise
 from striate.training.doctor.evidence import Evidence
@@ -114,6 +115,27 @@ def tiny_set(evidence: Evidence) -> Iterator[Finding]:
     fix = "Collect more, start from --pretrained weights, and augment (--flip random --shift 2)."
     numbers = {"pictures": float(count), "per_class": per_class}
     yield Finding("tiny-training-set", "warning", "pictures", message, numbers, fix)
+
+
+def class_without_pictures(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``class-without-pictures``: val has pictures of a class that there are none to learn from."""
+    run = evidence.run
+    if run.val is None:
+        return
+    asked = class_shares(run.val.labels, run.spec.task.classes)
+    missing = ((evidence.shares == 0) & (asked > 0)).nonzero()[:, 0].tolist()
+    if missing:
+        names = [run.spec.task.class_names[k] for k in missing]
+        share = float(asked[missing].sum())
+        message = (
+            f"val has pictures of {first_of(names)}, and train has none: what is never seen is never said, and at "
+            f"most {max(0.0, 1 - share):.0%} of val can be right."
+        )
+        fix = "Look at how the pictures were divided, and divide each class: load_data does so where there is no val."
+        if not evidence.single:
+            message = f"val has pictures of {first_of(names)}, and train has none: what is never seen is never said."
+        numbers = {"classes": float(len(missing)), "share": share}
+        yield Finding("class-without-pictures", "warning", f"class {names[0]}", message, numbers, fix)
 
 
 def small_norm_batch(evidence: Evidence) -> Iterator[Finding]:

@@ -10,13 +10,16 @@ from typing import final
 import torch
 from torch import Tensor
 
+from striate.core import machine
 from striate.core.finding import Finding
+from striate.training.doctor.labels import sample
 from striate.training.doctor.look import Look
 from striate.training.losses import compute_loss
 from striate.training.run import Run
 
 _BLOCKED = ("dead-units", "no-gradient", "vanishing-gradients", "answers-alike", "saturated-units")
 _SMOOTH = 0.9  # part that the running mean of the loss keeps at each step
+_LABELS, _MOST_LOGITS = 4_096, 1 << 22  # by which the loss of no answer is measured
 
 
 @final
@@ -27,11 +30,11 @@ class Evidence:
     Args:
         run: with its recipe and history.
         shares: part of the learned pictures that have each class, (K,) float64.
-        chance: the loss where all logits are 0; that of the first batch.
+        chance: the loss where all logits are 0, over the pictures that are learned from.
         structure: what the advice on networks says of it.
         looks: the first one at step 0, unless the run was resumed.
         first, smooth, highest: the loss of the first step, its running mean over steps, and the highest that was.
-        said, asked: how often each class was answered, and was right to answer, in the epoch; (K,).
+        said, asked, met: how often each class was answered, was right to answer, and both, in the epoch; (K,).
         ended: whether there is nothing left to come.
     """
 
@@ -45,6 +48,7 @@ class Evidence:
     highest: float = -math.inf
     said: Tensor = field(default_factory=lambda: torch.zeros(0))
     asked: Tensor = field(default_factory=lambda: torch.zeros(0))
+    met: Tensor = field(default_factory=lambda: torch.zeros(0))
     ended: bool = False
 
     def see_step(self, loss: float) -> None:
@@ -64,20 +68,44 @@ class Evidence:
         """The accuracy of saying the most frequent class always."""
         return float(self.shares.max())
 
+    @property
+    def balanced(self) -> bool:
+        """Whether each class counts the same, however many pictures it has: accuracy is then the mean recall."""
+        return self.run.chosen_by == "val_balanced_accuracy"
+
+    @property
+    def guessed(self) -> float:
+        """The accuracy of saying one class always: the most frequent one, where classes do not count the same."""
+        return 1 / int((self.shares > 0).sum()) if self.balanced else self.majority
+
     def skill(self, accuracy: float) -> float:
-        """Return the part of what could be gained over the majority that was: 0 for nothing, 1 for everything."""
-        return (accuracy - self.majority) / max(1e-9, 1 - self.majority)
+        """Return the part of what could be gained over saying one class that was: 0 for nothing, 1 for everything."""
+        return (accuracy - self.guessed) / max(1e-9, 1 - self.guessed)
+
+    @property
+    def train_accuracy(self) -> float:
+        """Of the last epoch, on the training pictures as they were learned."""
+        counted = self.asked > 0
+        if self.balanced and self.run.recipe.sampling == "uniform" and bool(counted.any()):
+            return float((self.met[counted] / self.asked[counted]).mean())
+        return self.run.history[-1]["accuracy"]
 
     @property
     def train_skill(self) -> float:
         """Of the last epoch, on the training pictures as they were learned."""
-        return self.skill(self.run.history[-1]["accuracy"])
+        return self.skill(self.train_accuracy)
 
     @property
     def val_skill(self) -> float | None:
         """The best on val."""
-        known = [entry["val_accuracy"] for entry in self.run.history if "val_accuracy" in entry]
+        name = "val_balanced_accuracy" if self.balanced else "val_accuracy"
+        known = [entry[name] for entry in self.run.history if name in entry]
         return self.skill(max(known)) if known else None
+
+    @property
+    def learned_much(self) -> bool:
+        """Whether most was learned that there is, whatever the loss says of it: smoothed targets have a high one."""
+        return (self.train_skill if self.val_skill is None else self.val_skill) > 0.8
 
     @property
     def learned_nothing(self) -> bool:
@@ -107,9 +135,20 @@ class Evidence:
         """Whether it was found that no gradient, or nothing of the picture, gets through."""
         return any(one.code in _BLOCKED for one in self.run.findings)
 
-    def chance_of(self, targets: Tensor) -> float:
-        """Return the loss of these targets where all logits are 0: ln K for the cross-entropy."""
-        logits = torch.zeros(len(targets), self.run.spec.task.classes, device=targets.device)
-        several, weights = not self.single, self.run.class_weights
-        run = self.run
-        return float(compute_loss(logits, targets, run.network, run.recipe, several=several, weights=weights))
+
+def loss_of_no_answer(run: Run) -> float:
+    """Return the mean loss where all logits are 0: ln K for the cross-entropy.
+
+    Of labels as frequent as in all the pictures: where classes have weights, a batch may be worth far less or more.
+    """
+    classes = run.spec.task.classes
+    if run.spec.task.labels == "multi":
+        targets = sample(run.learned, _LABELS).labels
+    else:
+        count = max(1, min(_LABELS, _MOST_LOGITS // classes))
+        places = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+        targets = torch.searchsorted(run.class_shares.cumsum(0), places).clamp_(max=classes - 1)
+    targets = targets.to(machine.device())
+    logits = torch.zeros(len(targets), classes, device=targets.device)
+    several = run.spec.task.labels == "multi"
+    return float(compute_loss(logits, targets, run.network, run.recipe, several=several, weights=run.class_weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -10,11 +11,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from striate.training.doctor.observed import answer, twin_of
+from striate.core.copying import copy_of
+from striate.training.doctor.observed import answer
 from striate.training.losses import compute_loss, main_logits
 from striate.training.run import Run
 
 PICTURES = 64  # of the batch, that the copy is shown
+BY_CHANCE = 1e-2  # of the largest logit, by which answers differ that are not the same but for rounding
 SATURATED = {"tanh": 0.97, "sigmoid": 0.985}  # outputs whose slope is 6 % of the steepest: 1 − 0.97², 4 · 0.985 · 0.015
 _IN_PLACE = ("relu", "relu6", "sigmoid", "tanh", "hardtanh", "elu", "silu")  # they may write over what they are given
 
@@ -50,7 +53,7 @@ class Units:
     """The outputs of a rectifier, a tanh or a sigmoid.
 
     Args:
-        where: path of the module.
+        where: path of the module, and the how manieth time it is met where that is not the first.
         kind: ``relu``, ``tanh`` or ``sigmoid``.
         silent: (C,) bool, the units (channels of maps) of a rectifier that are nowhere positive; empty of the others.
         saturated: share of values on the flat parts, of the others.
@@ -62,6 +65,20 @@ class Units:
     silent: Tensor
     saturated: float
     varies: float
+
+
+@final
+@dataclass(frozen=True)
+class Modes:
+    """What the network does with the same pictures in training and in evaluation.
+
+    Args:
+        gap: the loss in evaluation less that in training.
+        by_chance: part of the pictures that evaluation, done again, gives other logits.
+    """
+
+    gap: float
+    by_chance: float
 
 
 @final
@@ -80,7 +97,7 @@ class Look:
         last: the operation that made the logits of the copy, such as ``linear``; empty where it was not seen.
         still: layers that had a gradient and that the update left exactly as they were.
         update: how far the update moved the weights, as a share of their norm: the median over the layers.
-        gap: loss of the same pictures as in evaluation less that as in training; None where that was not measured.
+        compared: the same pictures in training and in evaluation; None where that was not measured.
     """
 
     step: int
@@ -93,7 +110,7 @@ class Look:
     still: tuple[str, ...] = ()
     update: float = math.nan
     learning_rate: float = 0.0
-    gap: float | None = None
+    compared: Modes | None = None
 
 
 @torch.no_grad()
@@ -107,15 +124,27 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     assert seen is not None
     assert seen.logits is not None
     look = Look(run.step, run.loss, measured_layers(run.network), seen.logits.float().cpu())
-    twin, pictures, targets = twin_of(run), seen.pictures[:PICTURES], seen.targets[:PICTURES]
+    twin, pictures = copy_of(run.network), seen.pictures[:PICTURES]
     told = _Signals(twin)
     outputs = answer(twin, pictures, run, told.tell)
     look.units, look.first_inputs = tuple(told.units), told.first_inputs
     look.last = told.last if told.memory == main_logits(outputs).data_ptr() else ""
     if evaluate:
-        trained = _loss(main_logits(outputs), targets, run)
-        look.gap = _loss(main_logits(answer(twin.eval(), pictures, run)), targets, run) - trained
+        look.compared = compare_modes(run)
     return look
+
+
+@torch.no_grad()
+def compare_modes(run: Run) -> Modes:
+    """Return what a copy of the network does with the last batch in training and in evaluation."""
+    seen = run.seen
+    assert seen is not None
+    twin, pictures, targets = copy_of(run.network), seen.pictures[:PICTURES], seen.targets[:PICTURES]
+    trained = main_logits(answer(twin.train(), pictures, run))
+    twin = copy_of(run.network).eval()
+    once, again = (main_logits(answer(twin, pictures, run, draw=draw)) for draw in (0, 1))
+    apart = (once - again).float().abs().amax(1) > BY_CHANCE * once.float().abs().amax().clamp_min(1e-30)
+    return Modes(_loss(once, targets, run) - _loss(trained, targets, run), float(apart.float().mean()))
 
 
 def _loss(logits: Tensor, targets: Tensor, run: Run) -> float:
@@ -147,6 +176,7 @@ class _Signals:
         self.units: list[Units] = []
         self.first_inputs: tuple[tuple[float, float], ...] = ()
         self.last, self.memory = "", 0
+        self._met: Counter[str] = Counter()
         for module in twin.modules():
             if any(p.dim() >= 2 for p in module.parameters(recurse=False)):
                 module.register_forward_pre_hook(self._enter)  # of the copy, which is thrown away
@@ -173,4 +203,8 @@ class _Signals:
             size = values.abs() if kind == "tanh" else torch.maximum(values, 1 - values)
             saturated = float((size > SATURATED[kind]).float().mean())
         varies = values.std(0, correction=0).square().mean().sqrt() / values.square().mean().sqrt().clamp_min(1e-30)
-        self.units.append(Units(where or "the network", kind, silent, saturated, float(varies)))
+        path = where or "the network"
+        self._met[path] += 1  # a ReLU that is a function, or one module for several places
+        if self._met[path] > 1:
+            path = f"{path}, {kind} number {self._met[path]}"
+        self.units.append(Units(path, kind, silent, saturated, float(varies)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, final
@@ -35,24 +34,25 @@ class _Operations(TorchFunctionMode):
         return output
 
 
-def twin_of(run: Run) -> nn.Module:
-    """Return a copy of the network: nothing that is done with it can change the run."""
-    return copy.deepcopy(run.network)
-
-
-def answer(twin: nn.Module, pictures: Tensor, run: Run, told: Told | None = None) -> Tensor | Outputs:
+def answer(
+    twin: nn.Module, pictures: Tensor, run: Run, told: Told | None = None, *, draw: int | None = None
+) -> Tensor | Outputs:
     """Return what a copy of the network answers, with the dropout of the run's step.
 
     The global generators are left as they were.
 
     Args:
-        twin: from `twin_of`.
+        twin: nothing that is done with a copy can change the run.
         pictures: (B, C, H, W), as the network sees them.
         told: of every operation, if anybody wants to know.
+        draw: any number, for the dropout of no step but of this number.
     """
     execution = Execution(run.recipe.precision or "fp32", run.recipe.memory_format or "contiguous")
     with machine.keeping_draws(), execution.autocast():
-        seed_step(run)
+        if draw is None:
+            seed_step(run)
+        else:
+            machine.seed_draws(draw)
         if told is None:
             return twin(pictures)  # type: ignore[no-any-return]
         with _paths(twin) as inside, _Operations(told, inside):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from striate.core.finding import Finding
+from striate.networks.contract import stages_of
 from striate.training.doctor.evidence import Evidence
 from striate.training.doctor.labels import neighbours_agree
 
@@ -15,6 +16,8 @@ GAP = 0.25  # of skill, between train and val
 RISEN = 1.5  # times the lowest loss on val
 FLAT = 0.03  # part of the loss that the second half of the epochs still gained
 POOR = 0.5  # skill
+NOTHING = 0.1  # of what there is to gain
+MEAN_PRECISION = "val_mean_average_precision"
 ENOUGH_EPOCHS = 4
 
 
@@ -115,7 +118,9 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
 def underfitting(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``underfitting``: the loss on train has long stopped falling, and val is as good: too small a network."""
     history = evidence.run.history
-    if not evidence.ended or not evidence.single or len(history) < ENOUGH_EPOCHS or evidence.learned_nothing:
+    if not evidence.ended or not evidence.single or len(history) < ENOUGH_EPOCHS:
+        return
+    if evidence.learned_nothing or evidence.learned_much:
         return
     losses = [entry["loss"] for entry in history]
     gained = 1 - losses[-1] / losses[len(losses) // 2]
@@ -139,10 +144,10 @@ def underfitting(evidence: Evidence) -> Iterator[Finding]:
 
 def norm_gap(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``evaluation-differs``: the same pictures cost far more in evaluation than in training."""
-    gap = evidence.looks[-1].gap if evidence.looks else None
-    if not evidence.ended or gap is None:
+    compared = evidence.looks[-1].compared if evidence.looks else None
+    if not evidence.ended or compared is None:
         return
-    loss = evidence.looks[-1].loss
+    gap, loss = compared.gap, evidence.looks[-1].loss
     if gap < 0.5 * evidence.chance or gap < loss:
         return
     message = (
@@ -153,16 +158,32 @@ def norm_gap(evidence: Evidence) -> Iterator[Finding]:
     yield Finding("evaluation-differs", "warning", "batch norm", message, {"gap": gap, "loss": loss}, fix)
 
 
+def evaluation_by_chance(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``evaluation-by-chance``: in evaluation, the same pictures get other answers when they are shown again."""
+    compared = evidence.looks[-1].compared if evidence.looks else None
+    if not evidence.ended or compared is None or not compared.by_chance:
+        return
+    message = (
+        f"In evaluation, {compared.by_chance:.0%} of the pictures get other logits when they are shown again: "
+        "something is still drawn by chance."
+    )
+    fix = "Give a dropout that is a function training=self.training, or make it an nn.Dropout."
+    numbers = {"by_chance": compared.by_chance}
+    yield Finding("evaluation-by-chance", "warning", "network", message, numbers, fix)
+
+
 def frozen(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ``frozen-weights``: most weights do not learn; a warning where the others do not get far either."""
-    parameters = list(evidence.run.network.parameters())
-    still = sum(p.numel() for p in parameters if not p.requires_grad)
-    share = still / max(1, sum(p.numel() for p in parameters))
-    phases = any(phase.frozen for phase in evidence.run.recipe.plan)
-    if not evidence.ended or share < 0.5 or phases or not evidence.run.history:
+    """Yield ``frozen-weights``: most weights never learn; a warning where the others do not get far either."""
+    run = evidence.run
+    stages = stages_of(run.network)
+    by_phase = [{p for name in phase.frozen for p in stages[name].parameters()} for phase in run.recipe.plan]
+    never = set.intersection(*by_phase) | {p for p in run.network.parameters() if not p.requires_grad}
+    share = sum(p.numel() for p in never) / max(1, sum(p.numel() for p in run.network.parameters()))
+    if not evidence.ended or share < 0.5 or not run.history:
         return
     poor = evidence.single and evidence.train_skill < POOR
-    message = f"{share:.0%} of the weights are frozen (requires_grad is False){', and little was learned' * poor}."
+    why = "by the recipe, in every phase" if set.intersection(*by_phase) else "requires_grad is False"
+    message = f"{share:.0%} of the weights are frozen ({why}){', and little was learned' * poor}."
     fix = "Set requires_grad_(True), or start from --pretrained weights and freeze by phases of the recipe."
     yield Finding("frozen-weights", "warning" if poor else "note", "network", message, {"share": share}, fix)
 
@@ -170,16 +191,35 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
 def nothing_learned(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``nothing-learned``: at the end the answers are no better than the most frequent class."""
     run = evidence.run
-    if not evidence.ended or not evidence.single or not run.history or evidence.majority == 1:
+    if not evidence.ended or not run.finished or not run.history:
         return
-    if not evidence.learned_nothing or not run.finished:
+    if not evidence.single:
+        yield from _nothing_of_several(evidence)
         return
-    accuracy = run.history[-1]["accuracy"]
+    if evidence.majority == 1 or not evidence.learned_nothing:
+        return
+    accuracy, guessed = evidence.train_accuracy, evidence.guessed
+    right = "of the pictures of a class, in the mean over classes," if evidence.balanced else "of the answers"
     message = (
-        f"Nothing was learned: {accuracy:.1%} of the answers are right, and {evidence.majority:.1%} would be by always "
-        "saying the most frequent class."
+        f"Nothing was learned: {accuracy:.1%} {right} are right, and {guessed:.1%} would be by always saying the "
+        f"{'same' if evidence.balanced else 'most frequent'} class."
     )
     fix = "See what else was found; else try another learning rate, ten times as high and ten times as low."
-    yield Finding(
-        "nothing-learned", "warning", "train", message, {"accuracy": accuracy, "majority": evidence.majority}, fix
+    yield Finding("nothing-learned", "warning", "train", message, {"accuracy": accuracy, "guessed": guessed}, fix)
+
+
+def _nothing_of_several(evidence: Evidence) -> Iterator[Finding]:
+    """Yield the same where a picture may have several labels: by the precision on val of what is said by chance."""
+    known = [entry[MEAN_PRECISION] for entry in evidence.run.history if MEAN_PRECISION in entry]
+    guessed = float(evidence.shares.mean())
+    if not known or max(known) - guessed >= NOTHING * (1 - guessed):
+        return
+    message = (
+        f"Nothing was learned: the mean average precision on val is {max(known):.1%} at best, and about {guessed:.1%} "
+        "is by chance."
     )
+    fix = (
+        "Check that labels are in the order of the pictures; else try another learning rate, ten times as high and low."
+    )
+    numbers = {"precision": max(known), "guessed": guessed}
+    yield Finding("nothing-learned", "warning", "train", message, numbers, fix)

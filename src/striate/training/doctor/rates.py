@@ -15,7 +15,9 @@ SMALL_UPDATE = 3e-4
 FASTEST = 1000  # times the learning rate: what is advised at most, from what one run shows
 UNLEARNED = 0.5  # of the loss of no answer
 RISEN = 1.3  # times the loss of no answer, as a running mean over steps
+RISEN_WEIGHTED = 2.0  # the same where a batch with a rare class is worth several without
 FILTER_PENALTY = 0.05  # of the loss of no answer, for one filter
+OF_TEN_CLASSES = math.log(10)
 PULL = 1.0  # of the gradient
 FEW_STEPS = 10  # in an epoch
 CLIPPED = 100  # times the norm that a gradient is clipped to
@@ -30,7 +32,8 @@ def rate_too_high(evidence: Evidence) -> Iterator[Finding]:
     """
     recipe, update = evidence.run.recipe, max(evidence.updates, default=0.0)
     at_top = evidence.first_update_at_top
-    risen = evidence.highest > RISEN * max(evidence.first, evidence.chance)
+    most = RISEN if evidence.run.class_weights is None else RISEN_WEIGHTED
+    risen = evidence.highest > most * max(evidence.first, evidence.chance)
     if not (update > LARGE_UPDATE or at_top > LARGEST_AT_TOP or risen):
         return
     if update > LARGE_UPDATE:
@@ -114,28 +117,35 @@ def clipping(evidence: Evidence) -> Iterator[Finding]:
 def penalty(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``penalty-out-of-scale``: keeping the weights small is worth more than learning.
 
-    With ½λΣw², λ the recipe's l2 or weight decay: either the penalty of a single filter is worth a good part of the
-    loss of no answer, so that no filter pays for itself, or the pull of an l2 penalty on the weights, λ‖w‖, is at the
-    start larger than that of the pictures.
+    With ½λΣw² or λΣ|w|, λ the recipe's l2, weight decay or l1: either the penalty of a single filter is worth a good
+    part of the loss of no answer, of ten classes at least, so that no filter pays for itself, or the pull of a penalty
+    in the loss, λ‖w‖ or λ√n of n weights, is at the start larger than that of the pictures.
     """
     recipe, look = evidence.run.recipe, evidence.looks[0]
-    decay = recipe.l2 or recipe.weight_decay
-    squares = sum(layer.weight**2 for layer in look.layers)
-    filters = sum(layer.filters for layer in look.layers)
-    one = 0.5 * decay * squares / max(1, filters)
-    gradient = math.sqrt(sum((layer.gradient or 0.0) ** 2 for layer in look.layers))
-    pull = recipe.l2 * math.sqrt(squares) / max(gradient, 1e-30)
-    if one <= FILTER_PENALTY * evidence.chance and pull <= PULL:
+    if look.step:  # of a resumed run: what pulls is small by then, and so are the weights
         return
-    total = 0.5 * decay * squares
-    name = "l2" if recipe.l2 else "weight decay"
-    message = (
-        f"With a {name} of {decay:g}, ½λΣw² is {total:.3g} when training begins, {total / evidence.chance:.2g} times "
-        f"the loss of no answer ({evidence.chance:.3g}): shrinking the weights is worth more than learning."
-    )
-    numbers = {"penalty": total, "chance": evidence.chance, "of_one_filter": one, "pull": pull}
-    fix = f"Take {'--l2' if recipe.l2 else '--weight-decay'} {min(0.01, decay / 100):g}."
-    yield Finding("penalty-out-of-scale", "warning", "recipe", message, numbers, fix)
+    squares = sum(layer.weight**2 for layer in look.layers)
+    sizes = sum(math.sqrt(2 / math.pi * layer.count) * layer.weight for layer in look.layers)  # Σ|w| of Gaussian ones
+    filters = max(1, sum(layer.filters for layer in look.layers))
+    gradient = max(1e-30, math.sqrt(sum((layer.gradient or 0.0) ** 2 for layer in look.layers)))
+    count = math.sqrt(sum(layer.count for layer in look.layers))
+    for name, factor, total, pull in (
+        ("l2", recipe.l2, 0.5 * recipe.l2 * squares, recipe.l2 * math.sqrt(squares) / gradient),
+        ("weight-decay", recipe.weight_decay, 0.5 * recipe.weight_decay * squares, 0.0),
+        ("l1", recipe.l1, recipe.l1 * sizes, recipe.l1 * count / gradient),
+    ):
+        if total / filters <= FILTER_PENALTY * max(evidence.chance, OF_TEN_CLASSES) and pull <= PULL:
+            continue
+        penalised = "λΣ|w|" if name == "l1" else "½λΣw²"
+        message = (
+            f"With a {name.replace('-', ' ')} of {factor:g}, {penalised} is {total:.3g} when training begins, "
+            f"{total / evidence.chance:.2g} times the loss of no answer ({evidence.chance:.3g}): shrinking the weights "
+            "is worth more than learning."
+        )
+        numbers = {"penalty": total, "chance": evidence.chance, "of_one_filter": total / filters, "pull": pull}
+        fix = f"Take --{name} {min(1e-5 if name == 'l1' else 0.01, factor / 100):g}."
+        yield Finding("penalty-out-of-scale", "warning", "recipe", message, numbers, fix)
+        return
 
 
 def few_steps(evidence: Evidence) -> Iterator[Finding]:
@@ -144,7 +154,7 @@ def few_steps(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.ended or not run.history or run.steps_per_epoch >= FEW_STEPS:
         return
     loss, size = run.history[-1]["loss"], min(run.recipe.batch_size, len(run.learned))
-    if size < 32 or loss < UNLEARNED * evidence.chance:
+    if size < 32 or loss < UNLEARNED * evidence.chance or (evidence.single and evidence.learned_much):
         return
     message = (
         f"A batch of {size} of the {len(run.learned):,} pictures makes {run.steps_per_epoch} step"

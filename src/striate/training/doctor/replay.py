@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from striate.core.copying import copy_of
 from striate.core.errors import first_of
 from striate.core.finding import Finding
+from striate.core.machine import Execution
 from striate.data.imageset import Split
-from striate.training.doctor.observed import answer, twin_of
+from striate.data.preprocess import normalise
+from striate.training.doctor.observed import answer
 from striate.training.losses import compute_loss
 from striate.training.run import Run, Seen
 
 _MASKS = ("masked_fill", "masked_fill_", "full", "full_like", "where")  # which put infinities where they belong
+SHOWN = 64  # pictures of val that are shown again
 FEW = 0.25  # of the batch: fewer pictures are named, more are no matter of single pictures
 
 
-def explain_loss(run: Run, *, in_evaluation: bool = False) -> Finding:
-    """Return where the first value that is not finite came from, after the loss of a step or of val was none.
+@final
+@dataclass(frozen=True)
+class _Shown:
+    """The pictures that are shown to a copy again.
+
+    Args:
+        pictures: (B, C, H, W) as the network sees them.
+        names: of each, B.
+        where: the step, or val.
+        of: how many pictures there were for as many as these; more than B where only the bad ones are shown again.
+    """
+
+    pictures: Tensor
+    names: Sequence[str]
+    where: str
+    of: int
+
+
+def explain_loss(run: Run) -> Finding:
+    """Return where the first value that is not finite came from, after the loss of a step was none.
 
     ======================== ==========================================================================================
     ``non-finite-weights``   a weight or a running statistic was none before the step
@@ -32,20 +56,39 @@ def explain_loss(run: Run, *, in_evaluation: bool = False) -> Finding:
 
     The copy has the weights and the batch of the step, and draws the same dropout.
     """
-    # The step has already put its own values into the running statistics, which it does not read. Another buffer may
-    # hold an infinity on purpose.
-    buffers = run.network.named_buffers() if in_evaluation else ()
-    statistics = [(name, one) for name, one in buffers if one.isnan().any() or "running_" in name]
-    for name, tensor in (*run.network.named_parameters(), *statistics):
+    assert run.seen is not None
+    # The step has already put its own values into the running statistics, which it does not read.
+    return _explained(copy_of(run.network), run.network.named_parameters(), _batch(run.seen, run), run)
+
+
+@torch.no_grad()
+def explain_val(run: Run, network: nn.Module, val: Split, logits: Tensor) -> Finding:
+    """Return the same after the loss on val was not finite: a weight or statistic, a picture, an operation, the loss.
+
+    Args:
+        network: that answered: the run's own, or the average of its weights.
+        logits: (N, K) of val.
+    """
+    # Another buffer than a statistic may hold an infinity on purpose.
+    buffers = [(name, one) for name, one in network.named_buffers() if one.isnan().any() or "running_" in name]
+    bad = (~logits.isfinite().all(1)).nonzero()[:, 0].cpu()
+    some = bad[:SHOWN]
+    pictures = Execution("fp32", run.recipe.memory_format or "contiguous").arrange(
+        normalise(val.images[some], run.spec.input)
+    )
+    of = len(val) * len(some) // max(1, len(bad))
+    shown = _Shown(pictures, [val.origins[one] for one in some.tolist()], "val", of)
+    return _explained(copy_of(network).eval(), [*network.named_parameters(), *buffers], shown, run)
+
+
+def _explained(twin: nn.Module, numbers: Iterable[tuple[str, Tensor]], shown: _Shown, run: Run) -> Finding:
+    for name, tensor in numbers:
         if not _finite(tensor):
             return _of_weights(name, tensor, run)
-    seen = run.seen
-    if in_evaluation or seen is None:
-        return _of_loss(run, "val")
-    if not _finite(seen.pictures):
-        return _of_input(seen, run)
-    found = _first_operation(seen, run)
-    return _of_operation(*found, seen, run) if found else _of_loss(run, _step(run))
+    if not _finite(shown.pictures):
+        return _of_input(shown, run)
+    found = _first_operation(twin, shown, run) if len(shown.pictures) else None
+    return _of_operation(*found, shown, run) if found else _of_loss(run, shown.where)
 
 
 def explain_gradient(run: Run) -> Finding:
@@ -55,7 +98,7 @@ def explain_gradient(run: Run) -> Finding:
     """
     seen = run.seen
     assert seen is not None
-    twin, found = twin_of(run), _Backward()
+    twin, found = copy_of(run.network), _Backward()
     found.watch(twin)
     with torch.enable_grad():
         outputs = answer(twin, seen.pictures, run)
@@ -64,7 +107,7 @@ def explain_gradient(run: Run) -> Finding:
         loss.backward()  # type: ignore[no-untyped-call]
     names = [name for name, p in run.network.named_parameters() if p.grad is not None and not _finite(p.grad)]
     path, rows = found.first or (None, None)
-    who = "" if rows is None else _pictures(rows, seen, run)
+    who = _pictures(rows, _batch(seen, run)) if rows is not None and len(rows) == len(seen.pictures) else ""
     where = names[0] if path is None else f"the output of {path or 'the network'}"
     message = (
         f"The gradient of {where} is not finite{who} ({_step(run)}), though the loss is: {len(names)} of the network's "
@@ -79,18 +122,26 @@ def _finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
-def _first_operation(seen: Seen, run: Run) -> tuple[str, str, Tensor] | None:
+def _batch(seen: Seen, run: Run) -> _Shown:
+    """Return the batch of a step."""
+    learned, index = run.learned, seen.index.tolist()
+    names = [learned.origins[one % len(learned)] if isinstance(learned, Split) else f"number {one}" for one in index]
+    return _Shown(seen.pictures, names, _step(run), len(names))
+
+
+def _first_operation(twin: nn.Module, shown: _Shown, run: Run) -> tuple[str, str, Tensor] | None:
     """Return the first operation with an output that is not finite: its name, its module, and which pictures (B,)."""
     found: list[tuple[str, str, Tensor]] = []
+    count = len(shown.pictures)
 
     def tell(operation: str, where: str, output: Tensor) -> None:
         if not found and operation not in _MASKS and not _finite(output):
-            by_picture = output.dim() > 0 and len(output) == len(seen.pictures)
+            by_picture = output.dim() > 0 and len(output) == count
             rows = ~output.flatten(1).isfinite().all(1) if by_picture and output.dim() > 1 else ~output.isfinite()
-            found.append((operation, where, rows if by_picture else torch.ones(len(seen.pictures), dtype=torch.bool)))
+            found.append((operation, where, rows if by_picture else torch.ones(count, dtype=torch.bool)))
 
     with torch.no_grad():
-        answer(twin_of(run), seen.pictures, run, tell)
+        answer(twin, shown.pictures, run, tell)
     return found[0] if found else None
 
 
@@ -104,23 +155,23 @@ def _of_weights(name: str, tensor: Tensor, run: Run) -> Finding:
     return Finding("non-finite-weights", "error", name, message, numbers, _lower_rate(run))
 
 
-def _of_input(seen: Seen, run: Run) -> Finding:
-    rows = ~seen.pictures.flatten(1).isfinite().all(1)
-    message = f"The pictures are not finite as the network gets them{_pictures(rows, seen, run)} ({_step(run)})."
+def _of_input(shown: _Shown, run: Run) -> Finding:
+    rows = ~shown.pictures.flatten(1).isfinite().all(1)
+    message = f"The pictures are not finite as the network gets them{_pictures(rows, shown)} ({shown.where})."
     numbers = {"step": float(run.step + 1), "pictures": float(rows.sum())}
     fix = "Check mean and std of the Spec, and the pictures that are named."
-    return Finding("non-finite-input", "error", _step(run), message, numbers, fix)
+    return Finding("non-finite-input", "error", shown.where, message, numbers, fix)
 
 
-def _of_operation(operation: str, where: str, rows: Tensor, seen: Seen, run: Run) -> Finding:
+def _of_operation(operation: str, where: str, rows: Tensor, shown: _Shown, run: Run) -> Finding:
     count = int(rows.sum())
-    numbers = {"step": float(run.step + 1), "pictures": float(count), "batch": float(len(rows))}
+    numbers = {"step": float(run.step + 1), "pictures": float(count), "batch": float(shown.of)}
     start = f"The first value that is not finite is in {where or 'the network'} (its {operation})"
-    if count <= max(1, FEW * len(rows)):
-        message = f"{start}{_pictures(rows, seen, run)} ({_step(run)})."
+    if count <= max(1, FEW * shown.of):
+        message = f"{start}{_pictures(rows, shown)} ({shown.where})."
         fix = f"Look at the picture, and at what {where or 'the network'} divides by or takes the logarithm of."
         return Finding("non-finite-picture", "error", where or operation, message, numbers, fix)
-    message = f"{start}, for {count} of the {len(rows)} pictures ({_step(run)}): the numbers grew out of range."
+    message = f"{start}, for {count} of the {shown.of} pictures ({shown.where}): the numbers grew out of range."
     return Finding("overflow", "error", where or operation, message, numbers, _lower_rate(run))
 
 
@@ -129,13 +180,11 @@ def _of_loss(run: Run, where: str) -> Finding:
     return Finding("non-finite-loss", "error", where, message, {"step": float(run.step)}, _lower_rate(run))
 
 
-def _pictures(rows: Tensor, seen: Seen, run: Run) -> str:
+def _pictures(rows: Tensor, shown: _Shown) -> str:
     """Return `` for picture train[17] alone`` of those that are marked (B,), or how many there are."""
-    index = seen.index[rows.to(seen.index.device)].tolist()
-    if len(index) > max(1, FEW * len(rows)):
-        return f", for {len(index)} of the {len(rows)} pictures"
-    learned = run.learned
-    names = [learned.origins[one % len(learned)] if isinstance(learned, Split) else f"number {one}" for one in index]
+    names = list(itertools.compress(shown.names, rows.tolist()))
+    if len(names) > max(1, FEW * shown.of):
+        return f", for {len(names)} of the {shown.of} pictures"
     return f", for {'picture' if len(names) == 1 else 'the pictures'} {first_of(names)} alone" if names else ""
 
 

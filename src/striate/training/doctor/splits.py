@@ -107,12 +107,14 @@ def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
         known, _ = _answers(evidence, sample(run.learned, PICTURES))
         accuracy = float(known.double().mean())
         deviation = math.sqrt(accuracy * (1 - accuracy) / len(known) + 1e-6)
-        if val_accuracy - accuracy > max(BETTER, DEVIATIONS * deviation):
+        some = sample(run.val, PICTURES)
+        on_val = min(val_accuracy, recall_by(_answers(evidence, some)[0], some.labels, evidence.shares))
+        if on_val - accuracy > max(BETTER, DEVIATIONS * deviation):
             message = (
-                f"About {1 - accuracy / val_accuracy:.0%} of the labels of train are wrong: {accuracy:.0%} of its "
-                f"pictures are answered as they are labelled, and {val_accuracy:.0%} of val, not learned from."
+                f"About {1 - accuracy / on_val:.0%} of the labels of train are wrong: {accuracy:.0%} of its "
+                f"pictures are answered as they are labelled, and {on_val:.0%} of val, not learned from."
             )
-            yield _noisy(message, {"train_accuracy": accuracy, "val_accuracy": val_accuracy})
+            yield _noisy(message, {"train_accuracy": accuracy, "val_accuracy": on_val})
             return
     if 1 - val_accuracy < ERRORS or skill < LEARNED or len(run.val) < 4 * FEWEST:
         return
@@ -138,6 +140,19 @@ def _answers(evidence: Evidence, split: Split) -> tuple[Tensor, Tensor]:
     run = evidence.run
     most = compute_logits(run.network, split.images, run.spec.input).topk(2, dim=1)
     return most.indices[:, 0] == split.labels, most.values[:, 0] - most.values[:, 1]
+
+
+def recall_by(right: Tensor, labels: Tensor, shares: Tensor) -> float:
+    """Return the accuracy if classes were as frequent as ``shares`` (K,) says: the mean over the classes that are met.
+
+    Args:
+        right: (N,) bool.
+        labels: (N,) int64.
+    """
+    met = torch.bincount(labels, minlength=len(shares)).double()
+    found = torch.bincount(labels[right], minlength=len(shares)).double()
+    weights = torch.where(met > 0, shares, 0.0)
+    return float((found / met.clamp_min(1) * weights).sum() / weights.sum().clamp_min(1e-12))
 
 
 def area(right: Tensor, sure: Tensor) -> float:

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from striate.core import machine
 from striate.core.errors import FileError, TrainingError
 from striate.core.finding import Finding
 from striate.training.doctor import before, outcome, rates, signals, splits
-from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.evidence import Evidence, loss_of_no_answer
 from striate.training.doctor.folder import read_findings, write_findings
-from striate.training.doctor.look import norms, take_look
+from striate.training.doctor.look import compare_modes, norms, take_look
 from striate.training.doctor.replay import explain_gradient
 from striate.training.events import Observer
+from striate.training.optim.groups import NORMS
 from striate.training.run import Run
 
 Rule = Callable[[Evidence], Iterator[Finding]]
@@ -35,6 +36,7 @@ BEFORE: tuple[Rule, ...] = (
     before.one_label,
     before.blank_pictures,
     before.tiny_set,
+    before.class_without_pictures,
     before.small_norm_batch,
     before.norm_momentum,
     before.momentum,
@@ -64,6 +66,7 @@ AFTER: tuple[Rule, ...] = (
     rates.rate_too_low,
     rates.few_steps,
     outcome.shuffled,
+    outcome.evaluation_by_chance,
     splits.val_unlike_train,
     splits.noisy_labels,
     outcome.overfitting,
@@ -91,12 +94,14 @@ class Doctor(Observer):
         self._evidence: Evidence | None = None
         self._before_update: list[Tensor] | None = None
         self._parameters: list[Tensor] = []
+        self._single: list[Tensor] = []
         self._epoch = -1
 
     def on_train_begin(self, run: Run) -> None:
         """Take up what was found before a resumed run was stopped, and look at pictures and network."""
-        self._evidence = Evidence(run, run.class_shares, structure=before.advice(run))
+        self._evidence = Evidence(run, run.class_shares, loss_of_no_answer(run), before.advice(run))
         self._parameters = [*run.network.parameters()]
+        self._single = _single_numbers(run.network)
         if run.step:
             with contextlib.suppress(FileError):
                 run.findings.extend(read_findings(run.folder))
@@ -107,8 +112,6 @@ class Doctor(Observer):
         """Refuse gradients that are not finite before they reach the weights; at some steps, look."""
         assert run.seen is not None
         evidence = self._known
-        if math.isnan(evidence.chance):
-            evidence.chance = evidence.chance_of(run.seen.targets)
         if machine.device().type == "cpu":  # on a GPU, asking now would stop what runs ahead of the processor
             self._refuse_non_finite(run)
         if self._looks_at(run):
@@ -116,10 +119,12 @@ class Doctor(Observer):
             self._before_update = [p.detach().clone() for p in _learning(run)]
 
     def _refuse_non_finite(self, run: Run) -> None:
-        # What is not finite on the way back reaches the first layers; the last one has what comes from the loss alone.
+        # What is not finite on the way back reaches the first layers; the last one has what comes from the loss alone,
+        # and a gate or a scale what comes from itself.
         first = next((p.grad for p in self._parameters if p.grad is not None), None)
         last = next((p.grad for p in reversed(self._parameters) if p.grad is not None), None)
-        if not all(math.isfinite(one.sum().item()) for one in (first, last) if one is not None):
+        asked = [one for one in (first, last, *(p.grad for p in self._single)) if one is not None]
+        if not all(math.isfinite(one.sum().item()) or bool(one.isfinite().all()) for one in asked):
             finding = explain_gradient(run)
             run.findings.append(finding)
             raise TrainingError(
@@ -159,13 +164,16 @@ class Doctor(Observer):
         if epoch != self._epoch:
             self._epoch, classes = epoch, seen.logits.shape[1]
             evidence.said = torch.zeros(classes, device=seen.logits.device)
-            evidence.asked = torch.zeros(classes, device=seen.logits.device)
+            evidence.asked, evidence.met = torch.zeros_like(evidence.said), torch.zeros_like(evidence.said)
         answers = seen.logits.argmax(1)
-        evidence.said.index_add_(0, answers, torch.ones_like(answers, dtype=evidence.said.dtype))
+        ones = torch.ones_like(answers, dtype=evidence.said.dtype)
+        evidence.said.index_add_(0, answers, ones)
         if seen.targets.ndim == 1:
-            evidence.asked.index_add_(0, seen.targets, torch.ones_like(seen.targets, dtype=evidence.asked.dtype))
+            evidence.asked.index_add_(0, seen.targets, ones)
+            evidence.met.index_add_(0, answers, (answers == seen.targets).to(ones.dtype))
         else:
             evidence.asked += seen.targets.sum(0)
+            evidence.met.index_add_(0, answers, seen.targets.gather(1, answers[:, None])[:, 0])
 
     def on_epoch_end(self, run: Run) -> None:
         """Say what the epoch shows, and write down all that was found."""
@@ -173,12 +181,19 @@ class Doctor(Observer):
         write_findings(run.folder, run.findings)
 
     def on_train_end(self, run: Run) -> None:
-        """Say what came of it, and write down all that was found; an interrupted run is not judged as ended."""
+        """Say what came of it, and write down all that was found; a run that broke off is not judged as ended."""
         if self._evidence is not None:
-            self._evidence.ended = not run.interrupted
+            self._evidence.ended = not (run.interrupted or run.broke_off)
+            self._compare_with_evaluation(run)
             self._consult((*LATER, *AFTER))
         with contextlib.suppress(FileError):  # a full disk has been said already, by what it stopped
             write_findings(run.folder, run.findings)
+
+    def _compare_with_evaluation(self, run: Run) -> None:
+        """Look at training and evaluation where the run ended before the step at which that was planned."""
+        looks = self._known.looks
+        if self._known.ended and looks and looks[-1].compared is None and run.seen is not None:
+            looks[-1].compared = compare_modes(run)
 
     def _looks_at(self, run: Run) -> bool:
         return run.step in EARLY or run.step % EVERY == 0 or run.step == run.total_steps - 1
@@ -199,6 +214,13 @@ class Doctor(Observer):
                 run.findings[:] = [one for one in run.findings if one not in known] + [finding]
                 if finding.severity != "note":
                     self._say(f"{finding.severity}: {finding.where}: {finding.message} {finding.fix}")
+
+
+def _single_numbers(network: nn.Module) -> list[Tensor]:
+    """Return the parameters of one dimension or none that are no biases and in no norm: gates, scales, temperatures."""
+    of_norms = {p for one in network.modules() if isinstance(one, NORMS) for p in one.parameters()}
+    named = network.named_parameters()
+    return [p for name, p in named if p.dim() <= 1 and not name.endswith("bias") and p not in of_norms]
 
 
 def _learning(run: Run) -> list[Tensor]:
