@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -200,6 +201,25 @@ def test_what_cannot_be_compiled_never_pays() -> None:
     assert known["compiled_seconds"] == math.inf
 
 
+def test_a_budget_says_whether_compiling_may_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def pays(network: nn.Module, train_once: TrainOnce, chosen: Execution, known: dict[str, float], steps: int) -> bool:
+        asked.append(steps)
+        return False
+
+    monkeypatch.setattr(machine, "device", lambda: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(machine, "describe", dict)
+    monkeypatch.setattr(machine, "_seconds_of", lambda *of: 0.5)
+    monkeypatch.setattr(machine, "_compiling_pays", pays)
+    for budget in (None, 60.0):
+        machine.fastest_execution(
+            nn.Conv2d(1, 2, 3), slow_in("contiguous", 0.0), precision="fp32", memory_format="contiguous",
+            compiled=None, steps=10**9, budget=budget, key="by budget",
+        )  # fmt: skip
+    assert asked == [10**9, 120]
+
+
 def test_on_the_cpu_nothing_is_compiled_unless_asked_for(usual_device: None) -> None:
     machine.use_device("cpu")
 
@@ -226,14 +246,14 @@ def test_a_network_that_cannot_be_compiled_is_refused(monkeypatch: pytest.Monkey
     def fail(images: torch.Tensor) -> torch.Tensor:
         raise NoCompilerError("\nNo working C++ compiler found.\nmore")
 
-    monkeypatch.setattr(torch, "compile", lambda network: fail)
+    monkeypatch.setattr(torch, "compile", lambda network, **options: fail)
     message = r"^The network cannot be compiled here: No working C\+\+ compiler found\. Leave out --compile\.$"
     with pytest.raises(RecipeError, match=message):
         Execution(compiled=True).forward(nn.Linear(1, 1), torch.zeros(1, 1))
 
 
 def test_an_error_of_the_network_stays_its_own_when_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda network: network)
+    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         Execution(compiled=True).forward(nn.Linear(2, 1), torch.zeros(1, 3))
 

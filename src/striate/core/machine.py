@@ -260,6 +260,7 @@ def fastest_execution(
     memory_format: MemoryFormat | None,
     compiled: bool | None,
     steps: int,
+    budget: float | None = None,
     key: str,
 ) -> tuple[Execution, float | None]:
     """Measure which precision and memory format train this network fastest here, and remember it.
@@ -271,6 +272,7 @@ def fastest_execution(
         compiled: the same; ``None`` is False on the CPU, where it was measured to gain nothing, and elsewhere measured
             where the run is long enough that it may pay.
         steps: of the run.
+        budget: its seconds, where these say how many steps it has.
         key: what else the answer depends on (network, shapes, batch size).
 
     Returns:
@@ -287,6 +289,7 @@ def fastest_execution(
             best, seconds = _fastest_uncompiled(network, train_once, precision, memory_format)
             known |= {"precision": best.precision, "memory_format": best.memory_format, "seconds": seconds}
         chosen = Execution(known["precision"], known["memory_format"], bool(compiled))
+        steps = steps if budget is None else int(budget / known["seconds"])
         if compiled is None and _compiling_pays(network, train_once, chosen, known, steps):
             return replace(chosen, compiled=True), known["compiled_seconds"]
         return chosen, known["seconds"]

@@ -11,7 +11,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -362,7 +362,7 @@ def _header(run: Run, aliases: dict[str, str], channels_last: list[str]) -> Chec
         train_seconds=run.train_seconds,
         budget_seconds=run.budget_seconds,
         history=run.history,
-        tally=asdict(run.tally),
+        tally={"pictures": run.tally.pictures, "loss": run.tally.loss, "correct": run.tally.correct},
         stop_reason=None if run.interrupted or run.finished else run.stop_reason,
         ended=run.finished or (run.stop_reason is not None and not run.interrupted),
         best=run.best and BestSoFar(epoch=run.best.epoch, score=run.best.score, loss=run.best.loss),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from striate.core import processes
 from striate.core.errors import DataError, RecipeError
-from striate.training.run import Run
+from striate.training.losses import count_correct
+from striate.training.run import Run, Seen
 
 
 def meet(run: Run) -> None:
@@ -64,20 +65,25 @@ def share_statistics(*networks: nn.Module) -> None:
         processes.spread(network.buffers())
 
 
-def reduce_step(run: Run, loss: float, correct: float) -> tuple[float, float]:
+def reduce_step(run: Run, loss: float, seen: Seen) -> float:
     """Add up the gradients of all processes, and agree on what else a step ends with: one all-reduce.
 
-    Sets ``run.train_seconds`` to the first process's, and ``run.stop_reason`` where any of them was asked to stop.
+    Adds the right answers to ``run.tally``, sets ``run.train_seconds`` to the first process's, and
+    ``run.stop_reason`` where any of them was asked to stop.
 
     Args:
         loss: this process's part of the mean loss of the whole batch, whose gradients are there.
-        correct: of its own pictures.
+        seen: this process's part of the batch.
 
     Returns:
-        The loss of the whole batch, and how many of its pictures are right.
+        The loss of the whole batch.
     """
+    assert seen.logits is not None
+    several = run.spec.task.labels == "multi"
     if processes.world() == 1:
-        return loss, correct
+        run.tally.add_answers(seen.logits, seen.targets, several=several)
+        return loss
+    correct = count_correct(seen.logits, seen.targets, several=several)
     learning = [parameter for parameter in run.network.parameters() if parameter.requires_grad]
     seconds = time.perf_counter() - run.began - run.train_seconds if processes.first() else 0.0
     said = [float(one.grad is not None) for one in learning] + [loss, correct, seconds, float(run.asked is not None)]
@@ -89,9 +95,10 @@ def reduce_step(run: Run, loss: float, correct: float) -> tuple[float, float]:
     for parameter, own, whole, has_one in zip(learning, gradients, summed, have, strict=True):
         parameter.grad = own.copy_(whole.view(own.shape)) if has_one else None
     run.train_seconds += seconds
+    run.tally.add_correct(correct)
     if asked:
         _agree_to_stop(run)
-    return loss, correct
+    return loss
 
 
 def share_of_loss(run: Run, loss: Tensor, pictures: int) -> Tensor:

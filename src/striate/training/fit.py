@@ -32,7 +32,7 @@ from striate.training.events import Observer
 from striate.training.feed import batches_left, epochs_left
 from striate.training.forward import forward
 from striate.training.interruption import interruptible
-from striate.training.losses import compute_loss, count_correct, resolve_loss
+from striate.training.losses import compute_loss, resolve_loss
 from striate.training.memory import memory_explained
 from striate.training.observers import default_observers
 from striate.training.optim import Updater
@@ -40,7 +40,7 @@ from striate.training.penalty import Penalty
 from striate.training.prepare import prepare
 from striate.training.recipe import Recipe
 from striate.training.rehearsal import rehearse, some_pictures
-from striate.training.run import RECIPE_FILE, Run, Seen, check_free, run_folder
+from striate.training.run import RECIPE_FILE, Run, check_free, run_folder
 from striate.training.schedule import learning_rate_factor
 from striate.training.validation import end_epoch, finite
 
@@ -188,7 +188,7 @@ def _take_steps(
             with synchronised(run.recipe.sync_norm):
                 loss = forward(run, seen, execution)
             loss.backward()  # type: ignore[no-untyped-call]
-            run.loss, correct = reduce_step(run, loss.item(), _count_correct(run, seen))
+            run.loss = reduce_step(run, loss.item(), seen)
             finite(run, seen.logits)
             _tell(observers, "on_backward_end", run)
             penalty.add_gradients()
@@ -198,7 +198,7 @@ def _take_steps(
             run.step += 1
             if average is not None:
                 average.update(run.network, run.step)
-            run.tally.add(run.batch_size, run.loss, correct)
+            run.tally.add(run.batch_size, run.loss)
             run.train_seconds = elapsed(run)
             if timing is not None:
                 timing.correct(run, phase_number)
@@ -213,11 +213,6 @@ def _take_steps(
             checkpoints.save_when_due()
         if run.stop_reason:
             break
-
-
-def _count_correct(run: Run, seen: Seen) -> float:
-    assert seen.logits is not None
-    return count_correct(seen.logits, seen.targets, several=run.spec.task.labels == "multi")
 
 
 def _new_folder(run: Run, named: str | Path | None) -> Path:
@@ -259,6 +254,7 @@ def _resolve(run: Run) -> Execution:
             memory_format=recipe.memory_format,
             compiled=recipe.compile,
             steps=run.total_steps,
+            budget=run.budget_seconds,
             key=f"{run.network} {tuple(first.shape)}",
         )
         return asdict(execution) | {"seconds": seconds, "threads": torch.get_num_threads()}

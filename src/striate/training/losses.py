@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,9 +67,6 @@ def count_correct(logits: Tensor, targets: Tensor, *, several: bool = False) -> 
     """
     if several:
         return float(((logits >= 0) == (targets >= 0.5)).all(1).sum())
-    if targets.ndim == 1 and logits.dtype == torch.float32 and logits.device.type == "cpu":
-        # NumPy has less to set up: of 128 digits a step asks for 0.09 ms instead of 0.15, which is ½ % of LeNet-5's.
-        return float(np.count_nonzero(logits.numpy().argmax(1) == targets.numpy()))
     said = logits.argmax(1)
     if targets.ndim == 1:
         return float((said == targets).sum())
