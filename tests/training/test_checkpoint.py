@@ -556,12 +556,13 @@ def test_a_file_that_cannot_be_read_for_once_is_not_taken_for_damaged(
 ) -> None:
     files = {path: path.read_bytes() for path in (stopped / "checkpoint").iterdir()}
 
-    def fail(path: Path) -> None:
-        raise st.FileError("not now") from OSError(number, "not now")
+    def fail(path: Path, *how: str) -> None:
+        raise OSError(number, "not now")
 
-    monkeypatch.setattr(checkpoint, "read_tensors", fail)
-    with pytest.raises(st.FileError, match="not now"):
-        resume(image_set, stopped)
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(st.FileError, match=r"Cannot read .*: not now"):
+        checkpoint.read(stopped)
+    monkeypatch.undo()
     assert files == {path: path.read_bytes() for path in (stopped / "checkpoint").iterdir()}
 
 

@@ -27,7 +27,7 @@ def doctor(run: Path, /, *, json: Json = False) -> int:
     """
     findings = read_findings(run)
     header = checkpoint.read_header(run) if checkpoints_in(run) else None
-    ended = (run / MODEL_FILE).is_file() if header is None else header.ended
+    ended = (run / MODEL_FILE).is_file() if header is None or header.ended is None else header.ended
     state = "finished" if ended else "stopped"
     epochs = None if header is None else len(header.history)
     if json:

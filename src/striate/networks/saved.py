@@ -228,6 +228,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         FileError: it cannot be read.
     """
     try:
+        path.open("rb").close()  # which says what is wrong; safetensors takes whatever cannot be opened for missing
         with safetensors.safe_open(path, framework="pt") as opened:
             names = list(opened.keys())
             for name in names:

@@ -67,7 +67,7 @@ class CheckpointHeader(BaseModel):
 
     ``made_on`` is what the last bits of the weights depend on besides the recipe: see `_made_on`. ``channels_last``
     names the tensors that are stored as (O, H, W, C), as they lie in memory: turning them takes half as long again.
-    ``ended`` is whether nothing is left to train.
+    ``ended`` is whether nothing is left to train; older ones do not say.
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
@@ -87,7 +87,7 @@ class CheckpointHeader(BaseModel):
     best: BestSoFar | None
     aliases: dict[str, str]
     channels_last: list[str]
-    ended: bool = False
+    ended: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ class Observer:
 
     ===================  ========================================================================================
     ``on_train_begin``   before the first step; the recipe is resolved
-    ``on_backward_end``  before every update: ``run.seen``, ``run.loss``, and every parameter's gradient
+    ``on_backward_end``  before every update: ``run.seen``, ``run.loss``, and the loss's gradient of every parameter,
+                         to which ``l1`` and ``l2`` are added afterwards
     ``on_batch_end``     after every update: ``run.step``, ``run.loss``, ``run.learning_rate``
     ``on_epoch_end``     after validation: ``run.history[-1]``
     ``on_train_end``     when the run is over, however it ended: ``run.stop_reason``

@@ -127,7 +127,7 @@ def test_one_relu_in_several_places_is_several(image_set: st.ImageSet) -> None:
 
     run = run_of(Functional(), image_set, torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
     dead, alive = take_look(run).units
-    assert (dead.where, alive.where) == ("the network", "the network, relu number 2")
+    assert (dead.where, alive.where) == ("the network", "the network, operation number 2")
     assert bool(dead.silent.all())
     assert not bool(alive.silent.all())
 

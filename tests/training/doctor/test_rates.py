@@ -69,6 +69,8 @@ def test_penalty_is_one_filter_s_share_of_the_loss() -> None:
     # Σ|w| = 4 · 4 · √(100 · 2 / π) = 127.7 of Gaussian weights, 3.19 for a filter; the pull of λ is λ · √400.
     for l1, is_found in ((0.03, False), (0.04, True)):
         assert bool(found(rates.penalty, make_evidence(make_run(l1=l1, weight_decay=0.0), look))) == is_found
+    none = make_look(weight=4.0, gradients=(0.0,) * 4)  # which is said by itself
+    assert found(rates.penalty, make_evidence(make_run(l1=0.01, weight_decay=0.0), none)) == []
     weak = make_look(weight=4.0, gradients=(0.01,) * 4)
     assert found(rates.penalty, make_evidence(make_run(l1=0.01, weight_decay=0.0), weak)) != []
     # The pull of l2 = 0.05 is 0.05 · 8 = 0.4, larger than a gradient of 0.2 in all, smaller than one of 2.

@@ -127,13 +127,9 @@ def class_without_pictures(evidence: Evidence) -> Iterator[Finding]:
     if missing:
         names = [run.spec.task.class_names[k] for k in missing]
         share = float(asked[missing].sum())
-        message = (
-            f"val has pictures of {first_of(names)}, and train has none: what is never seen is never said, and at "
-            f"most {max(0.0, 1 - share):.0%} of val can be right."
-        )
+        most = f", and at most {max(0.0, 1 - share):.0%} of val can be right" * evidence.single
+        message = f"val has pictures of {first_of(names)}, and train has none: what is never seen is never said{most}."
         fix = "Look at how the pictures were divided, and divide each class: load_data does so where there is no val."
-        if not evidence.single:
-            message = f"val has pictures of {first_of(names)}, and train has none: what is never seen is never said."
         numbers = {"classes": float(len(missing)), "share": share}
         yield Finding("class-without-pictures", "warning", f"class {names[0]}", message, numbers, fix)
 
@@ -270,8 +266,8 @@ def loud_start(evidence: Evidence) -> Iterator[Finding]:
     Logits that know nothing are near 0, and the cross-entropy is near ln K. Adding noise of variance s² to them costs
     about s²/2 (Jensen's gap of the log-sum-exp), so twice ln K means that the answers are loud, not wrong by bad luck.
     """
-    look, chance = evidence.looks[0], evidence.chance
-    loss = look.loss
+    look = evidence.looks[0]
+    loss, chance = look.loss, look.chance
     if loss > LOUD_START * chance + 0.5:
         scale = float(look.logits.std())
         message = (

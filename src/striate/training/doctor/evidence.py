@@ -96,11 +96,15 @@ class Evidence:
         return self.skill(self.train_accuracy)
 
     @property
-    def val_skill(self) -> float | None:
+    def val_accuracy(self) -> float | None:
         """The best on val."""
         name = "val_balanced_accuracy" if self.balanced else "val_accuracy"
-        known = [entry[name] for entry in self.run.history if name in entry]
-        return self.skill(max(known)) if known else None
+        return max((entry[name] for entry in self.run.history if name in entry), default=None)
+
+    @property
+    def val_skill(self) -> float | None:
+        """The best on val."""
+        return None if self.val_accuracy is None else self.skill(self.val_accuracy)
 
     @property
     def learned_much(self) -> bool:

@@ -53,7 +53,7 @@ class Units:
     """The outputs of a rectifier, a tanh or a sigmoid.
 
     Args:
-        where: path of the module, and the how manieth time it is met where that is not the first.
+        where: path of the module, and a number where it has several of them.
         kind: ``relu``, ``tanh`` or ``sigmoid``.
         silent: (C,) bool, the units (channels of maps) of a rectifier that are nowhere positive; empty of the others.
         saturated: share of values on the flat parts, of the others.
@@ -73,10 +73,12 @@ class Modes:
     """What the network does with the same pictures in training and in evaluation.
 
     Args:
-        gap: the loss in evaluation less that in training.
+        loss: in training.
+        gap: the loss in evaluation less that.
         by_chance: part of the pictures that evaluation, done again, gives other logits.
     """
 
+    loss: float
     gap: float
     by_chance: float
 
@@ -88,7 +90,7 @@ class Look:
 
     Args:
         step: 0 for the first.
-        loss: of the batch.
+        loss, chance: of the batch, and where all logits are 0.
         learning_rate: of the update that followed.
         layers: in the order of the network.
         units: in the order in which they ran.
@@ -102,6 +104,7 @@ class Look:
 
     step: int
     loss: float
+    chance: float
     layers: tuple[Layer, ...]
     logits: Tensor
     units: tuple[Units, ...] = ()
@@ -123,7 +126,8 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     seen = run.seen
     assert seen is not None
     assert seen.logits is not None
-    look = Look(run.step, run.loss, measured_layers(run.network), seen.logits.float().cpu())
+    chance = _loss(torch.zeros_like(seen.logits), seen.targets, run)
+    look = Look(run.step, run.loss, chance, measured_layers(run.network), seen.logits.float().cpu())
     twin, pictures = copy_of(run.network), seen.pictures[:PICTURES]
     told = _Signals(twin)
     outputs = answer(twin, pictures, run, told.tell)
@@ -140,11 +144,11 @@ def compare_modes(run: Run) -> Modes:
     seen = run.seen
     assert seen is not None
     twin, pictures, targets = copy_of(run.network), seen.pictures[:PICTURES], seen.targets[:PICTURES]
-    trained = main_logits(answer(twin.train(), pictures, run))
+    trained = _loss(main_logits(answer(twin.train(), pictures, run)), targets, run)
     twin = copy_of(run.network).eval()
     once, again = (main_logits(answer(twin, pictures, run, draw=draw)) for draw in (0, 1))
     apart = (once - again).float().abs().amax(1) > BY_CHANCE * once.float().abs().amax().clamp_min(1e-30)
-    return Modes(_loss(once, targets, run) - _loss(trained, targets, run), float(apart.float().mean()))
+    return Modes(trained, _loss(once, targets, run) - trained, float(apart.float().mean()))
 
 
 def _loss(logits: Tensor, targets: Tensor, run: Run) -> float:
@@ -206,5 +210,5 @@ class _Signals:
         path = where or "the network"
         self._met[path] += 1  # a ReLU that is a function, or one module for several places
         if self._met[path] > 1:
-            path = f"{path}, {kind} number {self._met[path]}"
+            path = f"{path}, operation number {self._met[path]}"
         self.units.append(Units(path, kind, silent, saturated, float(varies)))

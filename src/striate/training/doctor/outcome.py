@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from torch import nn
 
 from striate.core.finding import Finding
 from striate.networks.contract import stages_of
@@ -105,9 +107,10 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
     if train - skill < GAP or not (worse or by_heart):
         return
     best = losses.index(min(losses)) + 1
+    mean = ", in the mean over classes" * evidence.balanced
     message = (
-        f"The network learns its pictures by heart: {history[-1]['accuracy']:.1%} of those of train are right, "
-        f"{max(entry['val_accuracy'] for entry in history):.1%} of val at best; the loss on val was lowest after epoch "
+        f"The network learns its pictures by heart: {evidence.train_accuracy:.1%} of those of train are right, "
+        f"{evidence.val_accuracy:.1%} of val at best{mean}; the loss on val was lowest after epoch "
         f"{best} ({min(losses):.3g}, at the end {losses[-1]:.3g})."
     )
     numbers = {"train_skill": train, "val_skill": skill, "val_loss": losses[-1], "lowest_val_loss": min(losses)}
@@ -147,7 +150,7 @@ def norm_gap(evidence: Evidence) -> Iterator[Finding]:
     compared = evidence.looks[-1].compared if evidence.looks else None
     if not evidence.ended or compared is None:
         return
-    gap, loss = compared.gap, evidence.looks[-1].loss
+    gap, loss = compared.gap, compared.loss
     if gap < 0.5 * evidence.chance or gap < loss:
         return
     message = (
@@ -177,15 +180,21 @@ def frozen(evidence: Evidence) -> Iterator[Finding]:
     run = evidence.run
     stages = stages_of(run.network)
     by_phase = [{p for name in phase.frozen for p in stages[name].parameters()} for phase in run.recipe.plan]
-    never = set.intersection(*by_phase) | {p for p in run.network.parameters() if not p.requires_grad}
-    share = sum(p.numel() for p in never) / max(1, sum(p.numel() for p in run.network.parameters()))
+    by_recipe, fixed = set.intersection(*by_phase), {p for p in run.network.parameters() if not p.requires_grad}
+    share = _numbers(by_recipe | fixed) / max(1, _numbers(run.network.parameters()))
     if not evidence.ended or share < 0.5 or not run.history:
         return
     poor = evidence.single and evidence.train_skill < POOR
-    why = "by the recipe, in every phase" if set.intersection(*by_phase) else "requires_grad is False"
+    recipe = _numbers(by_recipe) > _numbers(fixed)
+    why = "by the recipe, in every phase" if recipe else "requires_grad is False"
     message = f"{share:.0%} of the weights are frozen ({why}){', and little was learned' * poor}."
-    fix = "Set requires_grad_(True), or start from --pretrained weights and freeze by phases of the recipe."
+    fix = "Leave them out of frozen in a phase" if recipe else "Set requires_grad_(True)"
+    fix += ", or start from --pretrained weights and freeze by phases of the recipe."
     yield Finding("frozen-weights", "warning" if poor else "note", "network", message, {"share": share}, fix)
+
+
+def _numbers(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() for p in parameters)
 
 
 def nothing_learned(evidence: Evidence) -> Iterator[Finding]:

@@ -127,7 +127,7 @@ def penalty(evidence: Evidence) -> Iterator[Finding]:
     squares = sum(layer.weight**2 for layer in look.layers)
     sizes = sum(math.sqrt(2 / math.pi * layer.count) * layer.weight for layer in look.layers)  # Σ|w| of Gaussian ones
     filters = max(1, sum(layer.filters for layer in look.layers))
-    gradient = max(1e-30, math.sqrt(sum((layer.gradient or 0.0) ** 2 for layer in look.layers)))
+    gradient = math.sqrt(sum((layer.gradient or 0.0) ** 2 for layer in look.layers)) or math.inf  # none says its own
     count = math.sqrt(sum(layer.count for layer in look.layers))
     for name, factor, total, pull in (
         ("l2", recipe.l2, 0.5 * recipe.l2 * squares, recipe.l2 * math.sqrt(squares) / gradient),

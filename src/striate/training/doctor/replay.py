@@ -34,13 +34,17 @@ class _Shown:
         pictures: (B, C, H, W) as the network sees them.
         names: of each, B.
         where: the step, or val.
-        of: how many pictures there were for as many as these; more than B where only the bad ones are shown again.
+        step: its number, 1 for the first.
+        of: how many pictures there were.
+        more: how many others were bad that are not shown again.
     """
 
     pictures: Tensor
     names: Sequence[str]
     where: str
+    step: int
     of: int
+    more: int = 0
 
 
 def explain_loss(run: Run) -> Finding:
@@ -76,8 +80,8 @@ def explain_val(run: Run, network: nn.Module, val: Split, logits: Tensor) -> Fin
     pictures = Execution("fp32", run.recipe.memory_format or "contiguous").arrange(
         normalise(val.images[some], run.spec.input)
     )
-    of = len(val) * len(some) // max(1, len(bad))
-    shown = _Shown(pictures, [val.origins[one] for one in some.tolist()], "val", of)
+    names = [val.origins[one] for one in some.tolist()]
+    shown = _Shown(pictures, names, "val", run.step, len(val), len(bad) - len(some))
     return _explained(copy_of(network).eval(), [*network.named_parameters(), *buffers], shown, run)
 
 
@@ -126,7 +130,7 @@ def _batch(seen: Seen, run: Run) -> _Shown:
     """Return the batch of a step."""
     learned, index = run.learned, seen.index.tolist()
     names = [learned.origins[one % len(learned)] if isinstance(learned, Split) else f"number {one}" for one in index]
-    return _Shown(seen.pictures, names, _step(run), len(names))
+    return _Shown(seen.pictures, names, _step(run), run.step + 1, len(names))
 
 
 def _first_operation(twin: nn.Module, shown: _Shown, run: Run) -> tuple[str, str, Tensor] | None:
@@ -158,14 +162,14 @@ def _of_weights(name: str, tensor: Tensor, run: Run) -> Finding:
 def _of_input(shown: _Shown, run: Run) -> Finding:
     rows = ~shown.pictures.flatten(1).isfinite().all(1)
     message = f"The pictures are not finite as the network gets them{_pictures(rows, shown)} ({shown.where})."
-    numbers = {"step": float(run.step + 1), "pictures": float(rows.sum())}
+    numbers = {"step": float(shown.step), "pictures": float(rows.sum())}
     fix = "Check mean and std of the Spec, and the pictures that are named."
     return Finding("non-finite-input", "error", shown.where, message, numbers, fix)
 
 
 def _of_operation(operation: str, where: str, rows: Tensor, shown: _Shown, run: Run) -> Finding:
-    count = int(rows.sum())
-    numbers = {"step": float(run.step + 1), "pictures": float(count), "batch": float(shown.of)}
+    count = int(rows.sum()) + shown.more
+    numbers = {"step": float(shown.step), "pictures": float(count), "batch": float(shown.of)}
     start = f"The first value that is not finite is in {where or 'the network'} (its {operation})"
     if count <= max(1, FEW * shown.of):
         message = f"{start}{_pictures(rows, shown)} ({shown.where})."
@@ -183,8 +187,8 @@ def _of_loss(run: Run, where: str) -> Finding:
 def _pictures(rows: Tensor, shown: _Shown) -> str:
     """Return `` for picture train[17] alone`` of those that are marked (B,), or how many there are."""
     names = list(itertools.compress(shown.names, rows.tolist()))
-    if len(names) > max(1, FEW * shown.of):
-        return f", for {len(names)} of the {shown.of} pictures"
+    if len(names) + shown.more > max(1, FEW * shown.of):
+        return f", for {len(names) + shown.more} of the {shown.of} pictures"
     return f", for {'picture' if len(names) == 1 else 'the pictures'} {first_of(names)} alone" if names else ""
 
 

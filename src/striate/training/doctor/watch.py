@@ -135,7 +135,8 @@ class Doctor(Observer):
         """Note the loss and the answers; after a look, how far the update went, and what follows from all that."""
         evidence = self._known
         evidence.see_step(run.loss)
-        if run.step % COUNTED == 0 or run.step > run.total_steps - run.steps_per_epoch:
+        few, last = run.steps_per_epoch < COUNTED, run.step > run.total_steps - run.steps_per_epoch
+        if run.step % COUNTED == 0 or few or last:
             self._count(run)
         if self._before_update is None:
             return
@@ -183,7 +184,8 @@ class Doctor(Observer):
     def on_train_end(self, run: Run) -> None:
         """Say what came of it, and write down all that was found; a run that broke off is not judged as ended."""
         if self._evidence is not None:
-            self._evidence.ended = not (run.interrupted or run.broke_off)
+            # Nothing is learned where a run that has ended is resumed: what came of it was said.
+            self._evidence.ended = not (run.interrupted or run.broke_off) and run.seen is not None
             self._compare_with_evaluation(run)
             self._consult((*LATER, *AFTER))
         with contextlib.suppress(FileError):  # a full disk has been said already, by what it stopped
@@ -192,7 +194,7 @@ class Doctor(Observer):
     def _compare_with_evaluation(self, run: Run) -> None:
         """Look at training and evaluation where the run ended before the step at which that was planned."""
         looks = self._known.looks
-        if self._known.ended and looks and looks[-1].compared is None and run.seen is not None:
+        if self._known.ended and looks and looks[-1].compared is None:
             looks[-1].compared = compare_modes(run)
 
     def _looks_at(self, run: Run) -> bool:
