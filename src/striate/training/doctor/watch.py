@@ -94,14 +94,14 @@ class Doctor(Observer):
         self._evidence: Evidence | None = None
         self._before_update: list[Tensor] | None = None
         self._parameters: list[Tensor] = []
-        self._single: list[Tensor] = []
+        self._gates: list[Tensor] = []
         self._epoch = -1
 
     def on_train_begin(self, run: Run) -> None:
         """Take up what was found before a resumed run was stopped, and look at pictures and network."""
         self._evidence = Evidence(run, run.class_shares, loss_of_no_answer(run), before.advice(run))
         self._parameters = [*run.network.parameters()]
-        self._single = _single_numbers(run.network)
+        self._gates = _gates_of(run.network)
         if run.step:
             with contextlib.suppress(FileError):
                 run.findings.extend(read_findings(run.folder))
@@ -123,7 +123,7 @@ class Doctor(Observer):
         # and a gate or a scale what comes from itself.
         first = next((p.grad for p in self._parameters if p.grad is not None), None)
         last = next((p.grad for p in reversed(self._parameters) if p.grad is not None), None)
-        asked = [one for one in (first, last, *(p.grad for p in self._single)) if one is not None]
+        asked = [one for one in (first, last, *(p.grad for p in self._gates)) if one is not None]
         if not all(math.isfinite(one.sum().item()) or bool(one.isfinite().all()) for one in asked):
             finding = explain_gradient(run)
             run.findings.append(finding)
@@ -218,7 +218,7 @@ class Doctor(Observer):
                     self._say(f"{finding.severity}: {finding.where}: {finding.message} {finding.fix}")
 
 
-def _single_numbers(network: nn.Module) -> list[Tensor]:
+def _gates_of(network: nn.Module) -> list[Tensor]:
     """Return the parameters of one dimension or none that are no biases and in no norm: gates, scales, temperatures."""
     of_norms = {p for one in network.modules() if isinstance(one, NORMS) for p in one.parameters()}
     named = network.named_parameters()
