@@ -34,7 +34,8 @@ class Evidence:
         structure: what the advice on networks says of it.
         looks: the first one at step 0, unless the run was resumed.
         first, smooth, highest: the loss of the first step, its running mean over steps, and the highest that was.
-        said, asked, met: how often each class was answered, was right to answer, and both, in the epoch; (K,).
+        said, asked: how often each class was answered, and was right to answer, in the epoch; (K,).
+        met: how often both, where the recipe balances the classes; (K,).
         ended: whether there is nothing left to come.
     """
 
@@ -144,12 +145,13 @@ def loss_of_no_answer(run: Run) -> float:
     """Return the mean loss where all logits are 0: ln K for the cross-entropy.
 
     Of labels as frequent as in all the pictures: where classes have weights, a batch may be worth far less or more.
+    Where they have none, one label costs as much as another.
     """
     classes = run.spec.task.classes
+    count = 1 if run.class_weights is None else max(1, min(_LABELS, _MOST_LOGITS // classes))
     if run.spec.task.labels == "multi":
-        targets = sample(run.learned, _LABELS).labels
+        targets = sample(run.learned, count).labels
     else:
-        count = max(1, min(_LABELS, _MOST_LOGITS // classes))
         places = (torch.arange(count, dtype=torch.float64) + 0.5) / count
         targets = torch.searchsorted(run.class_shares.cumsum(0), places).clamp_(max=classes - 1)
     targets = targets.to(machine.device())

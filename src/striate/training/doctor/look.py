@@ -90,7 +90,8 @@ class Look:
 
     Args:
         step: 0 for the first.
-        loss, chance: of the batch, and where all logits are 0.
+        loss: of the batch.
+        chance: at step 0, the loss of the batch where all logits are 0.
         learning_rate: of the update that followed.
         layers: in the order of the network.
         units: in the order in which they ran.
@@ -126,7 +127,7 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     seen = run.seen
     assert seen is not None
     assert seen.logits is not None
-    chance = _loss(torch.zeros_like(seen.logits), seen.targets, run)
+    chance = math.nan if run.step else _loss(torch.zeros_like(seen.logits), seen.targets, run)
     look = Look(run.step, run.loss, chance, measured_layers(run.network), seen.logits.float().cpu())
     twin, pictures = copy_of(run.network), seen.pictures[:PICTURES]
     told = _Signals(twin)
@@ -134,21 +135,27 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     look.units, look.first_inputs = tuple(told.units), told.first_inputs
     look.last = told.last if told.memory == main_logits(outputs).data_ptr() else ""
     if evaluate:
-        look.compared = compare_modes(run)
+        look.compared = compare_modes(run, main_logits(outputs))
     return look
 
 
 @torch.no_grad()
-def compare_modes(run: Run) -> Modes:
-    """Return what a copy of the network does with the last batch in training and in evaluation."""
+def compare_modes(run: Run, trained: Tensor | None = None) -> Modes:
+    """Return what a copy of the network does with the last batch in training and in evaluation.
+
+    Args:
+        trained: the logits in training, where they are known.
+    """
     seen = run.seen
     assert seen is not None
-    twin, pictures, targets = copy_of(run.network), seen.pictures[:PICTURES], seen.targets[:PICTURES]
-    trained = _loss(main_logits(answer(twin.train(), pictures, run)), targets, run)
+    pictures, targets = seen.pictures[:PICTURES], seen.targets[:PICTURES]
+    if trained is None:
+        trained = main_logits(answer(copy_of(run.network).train(), pictures, run))
+    loss = _loss(trained, targets, run)
     twin = copy_of(run.network).eval()
     once, again = (main_logits(answer(twin, pictures, run, draw=draw)) for draw in (0, 1))
     apart = (once - again).float().abs().amax(1) > BY_CHANCE * once.float().abs().amax().clamp_min(1e-30)
-    return Modes(trained, _loss(once, targets, run) - trained, float(apart.float().mean()))
+    return Modes(loss, _loss(once, targets, run) - loss, float(apart.float().mean()))
 
 
 def _loss(logits: Tensor, targets: Tensor, run: Run) -> float:

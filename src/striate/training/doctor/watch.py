@@ -169,12 +169,14 @@ class Doctor(Observer):
         answers = seen.logits.argmax(1)
         ones = torch.ones_like(answers, dtype=evidence.said.dtype)
         evidence.said.index_add_(0, answers, ones)
-        if seen.targets.ndim == 1:
+        hard = seen.targets.ndim == 1
+        if hard:
             evidence.asked.index_add_(0, seen.targets, ones)
-            evidence.met.index_add_(0, answers, (answers == seen.targets).to(ones.dtype))
         else:
             evidence.asked += seen.targets.sum(0)
-            evidence.met.index_add_(0, answers, seen.targets.gather(1, answers[:, None])[:, 0])
+        if evidence.balanced:
+            right = answers == seen.targets if hard else seen.targets.gather(1, answers[:, None])[:, 0]
+            evidence.met.index_add_(0, answers, right.to(ones.dtype))
 
     def on_epoch_end(self, run: Run) -> None:
         """Say what the epoch shows, and write down all that was found."""
