@@ -59,6 +59,25 @@ class Evidence:
         self.smooth = _SMOOTH * self.smooth + (1 - _SMOOTH) * loss
         self.highest = max(self.highest, self.smooth)
 
+    def forget_answers(self) -> None:
+        """Begin an epoch."""
+        self.said = self.asked = self.met = torch.zeros(0)
+
+    def see_answers(self, answers: Tensor, targets: Tensor) -> None:
+        """Add which classes were said, (N,), and which were right: labels (N,), or the share of each class (N, K)."""
+        ones = torch.ones_like(answers, dtype=torch.float32)
+        if not len(self.said):
+            self.said, self.asked, self.met = ones.new_zeros(3, self.run.spec.task.classes)
+        self.said.index_add_(0, answers, ones)
+        if targets.ndim == 1:
+            self.asked.index_add_(0, targets, ones)
+        else:
+            self.asked += targets.sum(0)
+        if self.balanced:
+            hard = targets.ndim == 1
+            right = answers == targets if hard else targets.gather(1, answers[:, None])[:, 0]
+            self.met.index_add_(0, answers, right.float())
+
     @property
     def single(self) -> bool:
         """Whether a picture has one label."""

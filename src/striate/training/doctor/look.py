@@ -17,6 +17,7 @@ from striate.training.losses import compute_loss, main_logits
 from striate.training.run import Run
 
 PICTURES = 64  # of the batch, that the copy is shown
+AGAIN = 8  # of them, that evaluation is shown again
 BY_CHANCE = 1e-2  # of the largest logit, by which answers differ that are not the same but for rounding
 SATURATED = {"tanh": 0.97, "sigmoid": 0.985}  # outputs whose slope is 6 % of the steepest: 1 − 0.97², 4 · 0.985 · 0.015
 _IN_PLACE = ("relu", "relu6", "sigmoid", "tanh", "hardtanh", "elu", "silu")  # they may write over what they are given
@@ -153,8 +154,9 @@ def compare_modes(run: Run, trained: Tensor | None = None) -> Modes:
         trained = main_logits(answer(copy_of(run.network).train(), pictures, run))
     loss = _loss(trained, targets, run)
     twin = copy_of(run.network).eval()
-    once, again = (main_logits(answer(twin, pictures, run, draw=draw)) for draw in (0, 1))
-    apart = (once - again).float().abs().amax(1) > BY_CHANCE * once.float().abs().amax().clamp_min(1e-30)
+    once = main_logits(answer(twin, pictures, run, draw=0))
+    again = main_logits(answer(twin, pictures[:AGAIN], run, draw=1))
+    apart = (once[:AGAIN] - again).float().abs().amax(1) > BY_CHANCE * once.float().abs().amax().clamp_min(1e-30)
     return Modes(loss, _loss(once, targets, run) - loss, float(apart.float().mean()))
 
 

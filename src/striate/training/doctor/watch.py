@@ -29,6 +29,8 @@ EARLY = (0, 10, 40, 160)  # steps that are looked at besides every so many and t
 EVERY = 640
 COUNTED = 4  # of so many steps the answers of one are counted, but all of the last epoch, which is judged
 
+WAITING = 1 << 15  # logits
+
 _RANK = {"note": 0, "warning": 1, "error": 2}
 
 BEFORE: tuple[Rule, ...] = (
@@ -96,6 +98,7 @@ class Doctor(Observer):
         self._parameters: list[Tensor] = []
         self._gates: list[Tensor] = []
         self._epoch = -1
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def on_train_begin(self, run: Run) -> None:
         """Take up what was found before a resumed run was stopped, and look at pictures and network."""
@@ -155,28 +158,25 @@ class Doctor(Observer):
             write_findings(run.folder, run.findings)
 
     def _count(self, run: Run) -> None:
-        """Add up which classes are said in the epoch."""
-        evidence, seen = self._known, run.seen
+        """Note which classes are said in the epoch; several steps are added up at once, which costs less."""
+        seen = run.seen
         assert seen is not None
         assert seen.logits is not None
-        if not evidence.single:
+        if not self._known.single:
             return
         epoch = (run.step - 1) // run.steps_per_epoch
         if epoch != self._epoch:
-            self._epoch, classes = epoch, seen.logits.shape[1]
-            evidence.said = torch.zeros(classes, device=seen.logits.device)
-            evidence.asked, evidence.met = torch.zeros_like(evidence.said), torch.zeros_like(evidence.said)
-        answers = seen.logits.argmax(1)
-        ones = torch.ones_like(answers, dtype=evidence.said.dtype)
-        evidence.said.index_add_(0, answers, ones)
-        hard = seen.targets.ndim == 1
-        if hard:
-            evidence.asked.index_add_(0, seen.targets, ones)
-        else:
-            evidence.asked += seen.targets.sum(0)
-        if evidence.balanced:
-            right = answers == seen.targets if hard else seen.targets.gather(1, answers[:, None])[:, 0]
-            evidence.met.index_add_(0, answers, right.to(ones.dtype))
+            self._epoch, self._waiting = epoch, []
+            self._known.forget_answers()
+        self._waiting.append((seen.logits, seen.targets))
+        if len(self._waiting) * seen.logits.numel() >= WAITING:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        if self._waiting:
+            logits, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+            self._known.see_answers(logits.argmax(1), targets)
+        self._waiting = []
 
     def on_epoch_end(self, run: Run) -> None:
         """Say what the epoch shows, and write down all that was found."""
@@ -209,6 +209,7 @@ class Doctor(Observer):
 
     def _consult(self, rules: tuple[Rule, ...]) -> None:
         """Ask rules, and say what is new: each kind of finding once, and again where it has become worse."""
+        self._add_up()
         run = self._known.run
         for rule in rules:
             for finding in rule(self._known):
