@@ -39,8 +39,8 @@ def make_look(
     """Return a look at a step in which all is well, but for what is given."""
     layers = tuple(Layer(f"layer{k}", weight, one, 100, 10) for k, one in enumerate(gradients))
     logits = torch.randn(32, 3, generator=torch.Generator().manual_seed(0)) if logits is None else logits
-    fields = {"learning_rate": 1e-3, "first_inputs": ((0.0, 1.0),), "chance": 1.0986} | fields
-    return Look(step, fields.pop("loss", 1.1), fields.pop("chance"), layers, logits, units, update=update, **fields)
+    fields = {"learning_rate": 1e-3, "first_inputs": ((0.0, 1.0),)} | fields
+    return Look(step, fields.pop("loss", 1.1), layers, logits, units, update=update, **fields)
 
 
 def make_evidence(run: Run | None = None, *looks: Look, **fields: Any) -> Evidence:

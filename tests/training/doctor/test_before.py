@@ -95,8 +95,10 @@ def test_what_the_first_layer_is_given(mean: float, deviation: float, is_found: 
 
 
 def test_a_loud_start() -> None:
-    assert found(before.loud_start, make_evidence(None, make_look(loss=5.0))) == [("loss-far-from-chance", "warning")]
-    assert found(before.loud_start, make_evidence(None, make_look(loss=2.0))) == []
+    assert found(before.loud_start, make_evidence(None, make_look(start=(5.0, 1.0986)))) == [
+        ("loss-far-from-chance", "warning")
+    ]
+    assert found(before.loud_start, make_evidence(None, make_look(start=(2.0, 1.0986)))) == []
 
 
 def test_chance_is_the_logarithm_of_k() -> None:

@@ -282,3 +282,25 @@ def test_a_penalty_does_not_hide_what_gets_no_gradient(image_set: st.ImageSet, t
     run = train(image_set, tmp_path / "run", Cut(), l2=1e-4, epochs=4)
     assert "no-gradient" in codes(run)
     assert "penalty-out-of-scale" not in codes(run)
+
+
+@pytest.mark.parametrize("balance", [{"class_weights": "balanced"}, {"sampling": "balanced"}])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_healthy_run_of_classes_that_are_balanced_has_no_warning(
+    balance: dict[str, str], seed: int, tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rare = torch.arange(count) % 40 == 0
+        images = torch.randint(0, 120, (count, 16, 16), generator=generator).to(torch.uint8)
+        images[rare, 4:9] += 100
+        return images, rare.long()
+
+    images = st.load_data({"train": pictures(1200), "val": pictures(400), "test": pictures(40)})
+    run = train(
+        images, tmp_path / "run", "conv 8@3x3 pad 1 relu | maxpool 2 | conv 16@3x3 pad 1 relu | gap | fc 2",
+        epochs=5, batch_size=64, weight_decay=0.05, seed=seed, **balance,
+    )  # fmt: skip
+    assert run.val_balanced_accuracy == 1
+    assert [one.code for one in run.findings if one.severity != "note"] == []

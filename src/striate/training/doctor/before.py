@@ -267,7 +267,7 @@ def loud_start(evidence: Evidence) -> Iterator[Finding]:
     about s²/2 (Jensen's gap of the log-sum-exp), so twice ln K means that the answers are loud, not wrong by bad luck.
     """
     look = evidence.looks[0]
-    loss, chance = look.loss, look.chance
+    loss, chance = look.start
     if loss > LOUD_START * chance + 0.5:
         scale = float(look.logits.std())
         message = (

@@ -92,7 +92,7 @@ class Look:
     Args:
         step: 0 for the first.
         loss: of the batch.
-        chance: at step 0, the loss of the batch where all logits are 0.
+        start: at step 0, the loss of the logits and that where all are 0, whatever classes weigh.
         learning_rate: of the update that followed.
         layers: in the order of the network.
         units: in the order in which they ran.
@@ -106,7 +106,6 @@ class Look:
 
     step: int
     loss: float
-    chance: float
     layers: tuple[Layer, ...]
     logits: Tensor
     units: tuple[Units, ...] = ()
@@ -115,6 +114,7 @@ class Look:
     still: tuple[str, ...] = ()
     update: float = math.nan
     learning_rate: float = 0.0
+    start: tuple[float, float] = (math.nan, math.nan)
     compared: Modes | None = None
 
 
@@ -128,8 +128,10 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     seen = run.seen
     assert seen is not None
     assert seen.logits is not None
-    chance = math.nan if run.step else _loss(torch.zeros_like(seen.logits), seen.targets, run)
-    look = Look(run.step, run.loss, chance, measured_layers(run.network), seen.logits.float().cpu())
+    look = Look(run.step, run.loss, measured_layers(run.network), seen.logits.float().cpu())
+    if not run.step:
+        own, none = (_loss(one, seen.targets, run, None) for one in (seen.logits, torch.zeros_like(seen.logits)))
+        look.start = own, none
     twin, pictures = copy_of(run.network), seen.pictures[:PICTURES]
     told = _Signals(twin)
     outputs = answer(twin, pictures, run, told.tell)
@@ -152,17 +154,18 @@ def compare_modes(run: Run, trained: Tensor | None = None) -> Modes:
     pictures, targets = seen.pictures[:PICTURES], seen.targets[:PICTURES]
     if trained is None:
         trained = main_logits(answer(copy_of(run.network).train(), pictures, run))
-    loss = _loss(trained, targets, run)
+    loss = _loss(trained, targets, run, run.class_weights)
     twin = copy_of(run.network).eval()
     once = main_logits(answer(twin, pictures, run, draw=0))
     again = main_logits(answer(twin, pictures[:AGAIN], run, draw=1))
     apart = (once[:AGAIN] - again).float().abs().amax(1) > BY_CHANCE * once.float().abs().amax().clamp_min(1e-30)
-    return Modes(loss, _loss(once, targets, run) - loss, float(apart.float().mean()))
+    gap = _loss(once, targets, run, run.class_weights) - loss
+    return Modes(loss, gap, float(apart.float().mean()))
 
 
-def _loss(logits: Tensor, targets: Tensor, run: Run) -> float:
+def _loss(logits: Tensor, targets: Tensor, run: Run, weights: Tensor | None) -> float:
     several = run.spec.task.labels == "multi"
-    return float(compute_loss(logits, targets, run.network, run.recipe, several=several, weights=run.class_weights))
+    return float(compute_loss(logits, targets, run.network, run.recipe, several=several, weights=weights))
 
 
 def measured_layers(network: nn.Module) -> tuple[Layer, ...]:
