@@ -14,6 +14,7 @@ from striate.training.doctor.look import Look, measured_layers, take_look
 from striate.training.losses import compute_loss
 from striate.training.run import Run, Seen
 from tests.conftest import make_image_set
+from tests.training.doctor.conftest import Draws
 
 
 def run_of(network: nn.Module, images: st.ImageSet, pictures: Tensor, targets: Tensor) -> Run:
@@ -133,14 +134,6 @@ def test_one_relu_in_several_places_is_several(image_set: st.ImageSet) -> None:
 
 
 def test_dropout_in_evaluation_is_seen(image_set: st.ImageSet) -> None:
-    class Draws(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Linear(64, 3)
-
-        def forward(self, pictures: Tensor) -> Tensor:
-            return self.body(nn.functional.dropout(pictures.flatten(1)))  # type: ignore[no-any-return]
-
     run = run_of(Draws(), image_set, torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
     before = torch.get_rng_state()
     compared = take_look(run, evaluate=True).compared

@@ -13,6 +13,7 @@ import striate as st
 from striate.training.doctor.folder import read_findings
 from striate.training.doctor.watch import Doctor
 from tests.conftest import make_image_set
+from tests.training.doctor.conftest import Draws
 
 MODEL = "conv 8@3x3 pad 1 bn relu dropout 0.2 | maxpool 2 | fc 3"
 QUICK = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "flip": "random", "shift": 1}
@@ -257,14 +258,6 @@ def test_an_error_in_a_later_epoch_is_the_one_that_is_said(image_set: st.ImageSe
 
 
 def test_evaluation_is_compared_though_the_run_ends_early(image_set: st.ImageSet, tmp_path: Path) -> None:
-    class Draws(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Linear(64, 3)
-
-        def forward(self, pictures: Tensor) -> Tensor:
-            return self.body(nn.functional.dropout(pictures.flatten(1)))  # type: ignore[no-any-return]
-
     run = train(image_set, tmp_path / "run", Draws(), target_error=0.9)
     assert not run.finished
     assert "evaluation-by-chance" in codes(run)
