@@ -93,6 +93,11 @@ def own_rows() -> slice:
     return slice(rank(), None, world())
 
 
+def most_of(rows: int) -> int:
+    """Return how many of the rows of a batch a process takes at most."""
+    return -(-rows // world())
+
+
 def add_up(tensor: Tensor) -> Tensor:
     """Replace a tensor by its sum over the processes, the same bits everywhere, and return it."""
     if world() > 1:

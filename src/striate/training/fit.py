@@ -189,7 +189,7 @@ def _take_steps(
                 loss = forward(run, seen, execution)
             loss.backward()  # type: ignore[no-untyped-call]
             run.loss = reduce_step(run, loss.item(), seen)
-            finite(run, seen.logits)
+            finite(run)
             _tell(observers, "on_backward_end", run)
             penalty.add_gradients()
             factor = learning_rate_factor(run.recipe, run.step, run.total_steps, run.history)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from striate.core.spec import TaskSpec
 from striate.networks.contract import Outputs
 from striate.training.recipe import Loss, Recipe
 
+_COUNTED_TOGETHER = 1 << 15  # logits
 MOST_CLASS_WEIGHT = 100.0  # a class seen once in 10,000 pictures would else make one step of the whole epoch
 
 
@@ -71,6 +73,38 @@ def count_correct(logits: Tensor, targets: Tensor, *, several: bool = False) -> 
     if targets.ndim == 1:
         return float((said == targets).sum())
     return float(targets.gather(1, said[:, None]).sum())
+
+
+@final
+class Together:
+    """Answers that wait until there are enough of them: batch by batch, counting costs a small network 1 % of its step.
+
+    Args:
+        count: is told of the logits (N, K) and targets of several batches at once.
+    """
+
+    def __init__(self, count: Callable[[Tensor, Tensor], None]) -> None:
+        self._count = count
+        self.forget()
+
+    def add(self, logits: Tensor, targets: Tensor) -> None:
+        """Let a batch wait, or count it with those that do."""
+        self._waiting.append((logits, targets))
+        self._logits += logits.numel()
+        if self._logits >= _COUNTED_TOGETHER:
+            self.count()
+
+    def count(self) -> None:
+        """Count what waits."""
+        if self._waiting:
+            logits, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+            self._count(logits, targets)
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave out what waits."""
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._logits = 0
 
 
 def resolve_loss(recipe: Recipe, task: TaskSpec) -> Loss:

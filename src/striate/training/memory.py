@@ -133,7 +133,7 @@ class Need:
         """
         free = machine.available_memory()
         most = self.largest(free)
-        if _own(batch_size) > most:
+        if processes.most_of(batch_size) > most:
             most = processes.world() * (int(_STEADY * most) or most)
             raise RecipeError(self.in_words(batch_size, most) + f" {machine.in_words(free)} are free.")
 
@@ -143,13 +143,8 @@ class Need:
         fix = f"try --batch-size {most}" if most else "try smaller pictures (--size) or a smaller network"
         return (
             f"batch_size must be one that fits in memory, at most about {most}, got {batch_size}, which takes about "
-            f"{machine.in_words(self.bytes(_own(batch_size)))}{each}: {fix}."
+            f"{machine.in_words(self.bytes(processes.most_of(batch_size)))}{each}: {fix}."
         )
-
-
-def _own(batch_size: int) -> int:
-    """Return how many pictures of a batch each process takes at most."""
-    return -(-batch_size // processes.world())
 
 
 @contextlib.contextmanager
@@ -165,5 +160,5 @@ def memory_explained(need: Need, batch_size: int) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _WORDS):
             raise
-        most = processes.world() * min(need.largest(free), _own(batch_size) // 2)
+        most = processes.world() * min(need.largest(free), processes.most_of(batch_size) // 2)
         raise TrainingError(f"Memory ran out. {need.in_words(batch_size, most)}") from error

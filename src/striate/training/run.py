@@ -26,14 +26,11 @@ from striate.data.balance import class_shares
 from striate.data.imageset import Split
 from striate.data.stream.stream import Stream
 from striate.networks.build import Blueprint, blueprint_of
-from striate.training.losses import class_weights, count_correct
+from striate.training.losses import Together, class_weights, count_correct
 from striate.training.recipe import Recipe
 
 MODEL_FILE, CHECKPOINT_FOLDER = "model.safetensors", "checkpoint"
 RECIPE_FILE, METRICS_FILE, LOG_FILE = "recipe.toml", "metrics.csv", "log.txt"
-
-
-_COUNTED_TOGETHER = 1 << 15  # logits that wait: counted one by one, batches cost a small network 1 % of its step
 
 
 @final
@@ -46,8 +43,7 @@ class Tally:
 
     def __init__(self, pictures: int = 0, loss: float = 0.0, correct: float = 0.0) -> None:
         self.pictures, self.loss, self._correct = pictures, loss, correct
-        self._waiting: list[tuple[Tensor, Tensor]] = []
-        self._logits = 0
+        self._answers = Together(lambda logits, targets: self.add_correct(count_correct(logits, targets)))
 
     def add(self, pictures: int, mean_loss: float) -> None:
         """Add one batch."""
@@ -58,11 +54,8 @@ class Tally:
         """Count the right ones of a batch, as `count_correct` does; where each picture has one label, later."""
         if targets.ndim > 1:
             self._correct += count_correct(logits, targets, several=several)
-            return
-        self._waiting.append((logits, targets))
-        self._logits += logits.numel()
-        if self._logits >= _COUNTED_TOGETHER:
-            self._count()
+        else:
+            self._answers.add(logits, targets)
 
     def add_correct(self, correct: float) -> None:
         """Add how many of a batch are right."""
@@ -71,14 +64,8 @@ class Tally:
     @property
     def correct(self) -> float:
         """How many of the pictures are right."""
-        self._count()
+        self._answers.count()
         return self._correct
-
-    def _count(self) -> None:
-        if self._waiting:
-            logits, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-            self._correct += count_correct(logits, targets)
-        self._waiting, self._logits = [], 0
 
 
 @final
@@ -196,7 +183,7 @@ class Run:
     @property
     def own_batch_size(self) -> int:
         """Pictures of a batch that each process takes, at most."""
-        return -(-self.batch_size // processes.world())
+        return processes.most_of(self.batch_size)
 
     @property
     def total_steps(self) -> int:

@@ -90,11 +90,8 @@ def _balanced_accuracy(said: Tensor, labels: Tensor, classes: int) -> float:
     return (found[own > 0].double() / own[own > 0]).mean().item()
 
 
-def finite(run: Run, logits: Tensor | None) -> None:
+def finite(run: Run) -> None:
     """Refuse a loss of the step under way that is not finite.
-
-    Args:
-        logits: what this process's part of the batch was answered.
 
     Raises:
         TrainingError: it is not finite.
@@ -102,6 +99,7 @@ def finite(run: Run, logits: Tensor | None) -> None:
     if math.isfinite(run.loss):
         return
     # Of several processes, the first says why whose own logits are not finite.
+    logits = run.seen.logits if run.seen is not None else None
     own = logits is not None and not logits.isfinite().all()
     source = int(processes.side_by_side(torch.tensor(float(own))).argmax())
     why = processes.from_first(lambda: asdict(explain_loss(run)), source)

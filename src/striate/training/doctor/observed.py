@@ -34,6 +34,11 @@ class _Operations(TorchFunctionMode):
         return output
 
 
+def execution_of(run: Run) -> Execution:
+    """Return how the run's network is run."""
+    return Execution(run.recipe.precision or "fp32", run.recipe.memory_format or "contiguous")
+
+
 def answer(
     twin: nn.Module, pictures: Tensor, run: Run, told: Told | None = None, *, draw: int | None = None
 ) -> Tensor | Outputs:
@@ -47,8 +52,7 @@ def answer(
         told: of every operation, if anybody wants to know.
         draw: any number, for the dropout of no step but of this number.
     """
-    execution = Execution(run.recipe.precision or "fp32", run.recipe.memory_format or "contiguous")
-    with machine.keeping_draws(), execution.autocast():
+    with machine.keeping_draws(), execution_of(run).autocast():
         if draw is None:
             seed_step(run)
         else:

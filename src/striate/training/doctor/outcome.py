@@ -19,7 +19,6 @@ RISEN = 1.5  # times the lowest loss on val
 FLAT = 0.03  # part of the loss that the second half of the epochs still gained
 POOR = 0.5  # skill
 NOTHING = 0.1  # of what there is to gain
-MEAN_PRECISION = "val_mean_average_precision"
 ENOUGH_EPOCHS = 4
 
 
@@ -219,7 +218,8 @@ def nothing_learned(evidence: Evidence) -> Iterator[Finding]:
 
 def _nothing_of_several(evidence: Evidence) -> Iterator[Finding]:
     """Yield the same where a picture may have several labels: by the precision on val of what is said by chance."""
-    known = [entry[MEAN_PRECISION] for entry in evidence.run.history if MEAN_PRECISION in entry]
+    name = evidence.run.chosen_by
+    known = [entry[name] for entry in evidence.run.history if name in entry]
     guessed = float(evidence.shares.mean())
     if not known or max(known) - guessed >= NOTHING * (1 - guessed):
         return

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from striate.core.copying import copy_of
 from striate.core.errors import first_of
 from striate.core.finding import Finding
-from striate.core.machine import Execution
 from striate.data.imageset import Split
 from striate.data.preprocess import normalise
-from striate.training.doctor.observed import answer
+from striate.training.doctor.observed import answer, execution_of
 from striate.training.losses import compute_loss
 from striate.training.run import Run, Seen
 
@@ -77,9 +76,7 @@ def explain_val(run: Run, network: nn.Module, val: Split, logits: Tensor) -> Fin
     buffers = [(name, one) for name, one in network.named_buffers() if one.isnan().any() or "running_" in name]
     bad = (~logits.isfinite().all(1)).nonzero()[:, 0].cpu()
     some = bad[:SHOWN]
-    pictures = Execution("fp32", run.recipe.memory_format or "contiguous").arrange(
-        normalise(val.images[some], run.spec.input)
-    )
+    pictures = execution_of(run).arrange(normalise(val.images[some], run.spec.input))
     names = [val.origins[one] for one in some.tolist()]
     shown = _Shown(pictures, names, "val", run.step, len(val), len(bad) - len(some))
     return _explained(copy_of(network).eval(), [*network.named_parameters(), *buffers], shown, run)

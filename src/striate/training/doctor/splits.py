@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from striate.core.finding import Finding
+from striate.data.balance import class_counts
 from striate.data.imageset import Split
 from striate.prediction.predictor import compute_logits
 from striate.training.doctor.evidence import Evidence
@@ -149,8 +150,7 @@ def recall_by(right: Tensor, labels: Tensor, shares: Tensor) -> float:
         right: (N,) bool.
         labels: (N,) int64.
     """
-    met = torch.bincount(labels, minlength=len(shares)).double()
-    found = torch.bincount(labels[right], minlength=len(shares)).double()
+    met, found = (class_counts(some, len(shares)).double() for some in (labels, labels[right]))
     weights = torch.where(met > 0, shares, 0.0)
     return float((found / met.clamp_min(1) * weights).sum() / weights.sum().clamp_min(1e-12))
 

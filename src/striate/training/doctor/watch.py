@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from striate.core import machine
@@ -20,6 +19,7 @@ from striate.training.doctor.folder import read_findings, write_findings
 from striate.training.doctor.look import compare_modes, norms, take_look
 from striate.training.doctor.replay import explain_gradient
 from striate.training.events import Observer
+from striate.training.losses import Together
 from striate.training.optim.groups import NORMS
 from striate.training.run import Run
 
@@ -28,8 +28,6 @@ Rule = Callable[[Evidence], Iterator[Finding]]
 EARLY = (0, 10, 40, 160)  # steps that are looked at besides every so many and the last: most goes wrong early
 EVERY = 640
 COUNTED = 4  # of so many steps the answers of one are counted, but all of the last epoch, which is judged
-
-WAITING = 1 << 15  # logits
 
 _RANK = {"note": 0, "warning": 1, "error": 2}
 
@@ -98,7 +96,7 @@ class Doctor(Observer):
         self._parameters: list[Tensor] = []
         self._gates: list[Tensor] = []
         self._epoch = -1
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._answers = Together(lambda logits, targets: self._known.see_answers(logits.argmax(1), targets))
 
     def on_train_begin(self, run: Run) -> None:
         """Take up what was found before a resumed run was stopped, and look at pictures and network."""
@@ -166,17 +164,10 @@ class Doctor(Observer):
             return
         epoch = (run.step - 1) // run.steps_per_epoch
         if epoch != self._epoch:
-            self._epoch, self._waiting = epoch, []
+            self._epoch = epoch
+            self._answers.forget()
             self._known.forget_answers()
-        self._waiting.append((seen.logits, seen.targets))
-        if len(self._waiting) * seen.logits.numel() >= WAITING:
-            self._add_up()
-
-    def _add_up(self) -> None:
-        if self._waiting:
-            logits, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-            self._known.see_answers(logits.argmax(1), targets)
-        self._waiting = []
+        self._answers.add(seen.logits, seen.targets)
 
     def on_epoch_end(self, run: Run) -> None:
         """Say what the epoch shows, and write down all that was found."""
@@ -209,7 +200,7 @@ class Doctor(Observer):
 
     def _consult(self, rules: tuple[Rule, ...]) -> None:
         """Ask rules, and say what is new: each kind of finding once, and again where it has become worse."""
-        self._add_up()
+        self._answers.count()
         run = self._known.run
         for rule in rules:
             for finding in rule(self._known):
