@@ -272,3 +272,16 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 
 def test_call_is_the_whole_command_line() -> None:
     assert call("--version").out.strip()
+
+
+def test_flags_that_would_count_for_nothing(striate: Striate, picture_folder: Path) -> None:
+    for words, parts in (
+        ((picture_folder, "--data-dir", "elsewhere"), ("data_dir must be left out where no built-in set is loaded",)),
+        (("digits", "--average-decay", "0.999"), ("average_decay counts only where average is ema, got average none",)),
+        (("digits", "--preview", "seen.png", "--auto-batch-size"), ("--auto-batch-size must be left out with it",)),
+    ):
+        refused(striate("train", *words), *parts)
+
+
+def test_a_folder_that_cannot_be_asked_for(striate: Striate) -> None:
+    refused(striate("train", "digits", "--output", "a" * 300), "Cannot write to aaa", "File name too long")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,16 @@ def test_what_was_found_is_said_with_its_fix(trained: Path, tmp_path: Path, caps
         "note: val: It learns by heart. Augment.",
     ]
     assert said.out == f"{tmp_path}: stopped, 2 findings\n"
+
+
+def test_what_was_found_is_said_where_no_checkpoint_can_be_read(tmp_path: Path, capsys: Any) -> None:
+    write_findings(tmp_path, [HIGH])
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "step-5.safetensors").touch()
+    assert doctor(tmp_path, json=True) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert [one["code"] for one in said["findings"]] == [HIGH.code]
+    assert said["epochs"] is None
 
 
 def test_notes_alone_end_with_0_and_json_has_its_keys(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

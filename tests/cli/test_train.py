@@ -134,6 +134,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(
     done = striate("train", picture_folder, *QUICK, "--output", "half", "--json")
     assert (done.status, done.out) == (status, "")
     assert done.err.splitlines()[-1] == "Stopped at step 3. Go on with: striate train --resume half"
+    assert Path("half/audit.json").read_text() == Path("whole/audit.json").read_text()
 
     monkeypatch.setattr(module, "default_observers", usual)
     resumed = striate("train", "--resume", "half", "--json")

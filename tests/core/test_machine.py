@@ -95,6 +95,26 @@ def test_the_fastest_is_measured_on_a_copy_without_drawing_and_remembered(
     assert (remembered, again) == (chosen, seconds)
 
 
+def test_what_does_not_run_in_bf16_is_not_run_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path))
+    monkeypatch.setattr(machine, "_computes_in_bf16", lambda: True)
+
+    def train_once(network: nn.Module, execution: Execution) -> None:
+        if execution.precision == "bf16":
+            raise RuntimeError("Index put requires the source and destination dtypes match")
+
+    open_to_choose = {"precision": None, "memory_format": "contiguous", "compiled": None}
+    chosen, _ = machine.fastest_execution(nn.Linear(1, 1), train_once, **open_to_choose, steps=9, key="c")  # type: ignore[arg-type]
+    assert chosen == Execution("fp32", "contiguous")
+
+
+def test_what_pytorch_keeps_of_a_gpu_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
+    for name, value in (("mem_get_info", (10, 100)), ("memory_reserved", 60), ("memory_allocated", 5)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    assert machine.available_memory() == 65
+
+
 def test_what_the_user_chose_is_not_measured() -> None:
     def fail(network: nn.Module, execution: Execution) -> None:
         raise AssertionError
@@ -308,8 +328,8 @@ def test_draws_are_kept_without_asking_gpus_that_are_not_used(monkeypatch: pytes
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "available_system_memory", lambda: 1_000)
-    monkeypatch.setattr(machine.processes, "world", lambda: 8)
+    monkeypatch.setattr(machine.processes, "several", lambda: True)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert machine.available_memory() == 250
-    monkeypatch.setattr(machine.processes, "world", lambda: 1)  # while the others wait
+    monkeypatch.setattr(machine.processes, "several", lambda: False)
     assert machine.available_memory() == 1_000

@@ -94,6 +94,7 @@ def started(folder: Path, world: int, what: str = "none fail", **more: str) -> l
 
 def test_one_process_has_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes.world() == 1
+    assert not processes.several()
     assert processes.rank() == processes.local_rank() == 0
     assert processes.first()
     tensor = torch.tensor([1.0, 2.0])
@@ -108,6 +109,15 @@ def test_one_process_has_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> 
     with processes.as_one(), processes.first_of_machine_first():
         processes.wait()
     assert not torch.distributed.is_initialized()
+
+
+def test_while_others_wait_one_is_alone_but_for_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_started", lambda: 4)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    asked = (processes.world, processes.several, processes.on_this_machine)
+    assert [ask() for ask in asked] == [4, True, 2]
+    assert json.loads(processes._made_alone(lambda: [ask() for ask in asked])) == [1, True, 2]
 
 
 def test_processes_that_cannot_find_each_other_are_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import striate as st
-from striate.core import machine
+from striate.core import machine, processes
 from striate.core.errors import RecipeError
 from striate.core.machine import Execution
 from striate.data.imageset import Split
@@ -89,6 +89,26 @@ def test_it_takes_no_more_than_its_share_of_memory(
     monkeypatch.setattr(machine, "available_memory", lambda: int(KERNELS))
     with pytest.raises(RecipeError, match="batch_size must be one that fits in memory, at most about 0, got 2"):
         chosen(images)
+
+
+def test_several_processes_each_get_what_is_good_for_one(
+    images: st.ImageSet, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(lambda pictures: 1.0 + max(0, pictures - 32))
+    one = chosen(images, optimizer="sgd")
+    assert one.recipe.batch_size == 32
+
+    def alone(make: Callable[[], object]) -> object:
+        with pytest.MonkeyPatch.context() as meanwhile:
+            meanwhile.setattr(processes, "world", lambda: 1)
+            return make()
+
+    monkeypatch.setattr(processes, "world", lambda: 4)
+    monkeypatch.setattr(processes, "from_first", alone)
+    four = chosen(images, optimizer="sgd")
+    assert four.recipe.batch_size == 4 * 32
+    assert four.recipe.learning_rate == 4 * one.recipe.learning_rate
+    assert max(four.rates) <= max(one.rates)
 
 
 def test_few_pictures_make_small_batches(image_set: st.ImageSet, clock: Clock) -> None:

@@ -373,6 +373,13 @@ def test_stops_early_when_val_no_longer_improves(image_set: st.ImageSet, tmp_pat
     assert again.step == run.step
 
 
+def test_patience_is_for_the_last_phase(image_set: st.ImageSet, tmp_path: Path) -> None:
+    phases = (st.Phase(epochs=4, resolution=8), st.Phase(epochs=16))
+    fields = {"learning_rate": 0.0, "average": "none", "early_stopping_epochs": 2}
+    run = train(image_set, tmp_path / "run", epochs=20, phases=phases, **fields)
+    assert len(run.history) >= 6
+
+
 def test_phases_train_at_their_resolution_and_freeze_their_stages(tmp_path: Path) -> None:
     images = make_image_set(size=16)
     network = st.build("edges: conv 4@3x3 pad 1 relu | gap | fc 3", images.spec)

@@ -27,10 +27,10 @@ DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_te
 
 
 def pictures(name: str, shape: tuple[int, int, int], count: int = 20, classes: int = 10) -> st.ImageSet:
-    """Return black pictures that take no memory."""
+    """Return black pictures that take no memory, of a data set or of what else a user names."""
     images = torch.zeros(1, *shape, dtype=torch.uint8).expand(count, *shape)
     split = st.Split(images, torch.arange(count) % classes, make_spec(shape, classes), Origins.numbered(name, count))
-    return st.ImageSet(name=name, train=split, val=split[:10], test=split[:10])
+    return st.ImageSet(name=Path(name).stem, train=split, val=split[:10], test=split[:10], source={"data": name})
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -68,7 +68,10 @@ def test_the_network_of_a_preset_builds_for_its_pictures(name: str) -> None:
         ("my photos", MANY_PICTURES - 1, "photographs"),
         ("my photos", MANY_PICTURES, "many_photographs"),
         ("emnist_letters", MANY_PICTURES, "emnist"),
-        ("pretrained", 20, "photographs"),  # a folder of this name is no known set
+        ("kmnist", MANY_PICTURES, "emnist"),
+        ("cifar100", MANY_PICTURES, "many_photographs"),
+        ("pretrained", 20, "photographs"),
+        ("/pictures/mnist", 20, "photographs"),  # a folder of a known set's name
     ],
 )
 def test_pictures_get_the_network_and_the_recipe_that_were_chosen_for_them(name: str, count: int, preset: str) -> None:
@@ -146,6 +149,13 @@ def test_a_file_may_hold_what_a_preset_holds_and_a_name_means_the_preset(tmp_pat
         ("own.toml", "epoch = 3", RecipeError, "A recipe has no field 'epoch'. Did you mean 'epochs'?"),
         ("own.toml", "shift_parts = 1", RecipeError, "shift_parts must be greater than or equal to 2, got 1."),
         ("own.toml", "[fine_tuning]\nhead_epochs = 1", RecipeError, "fine_tuning.least_factor Field required"),
+        ("own.toml", "shift = 2\nshift_parts = 9", RecipeError, "must have shift or shift_parts, which decides it"),
+        (
+            "own.toml",
+            "[[phases]]\nepochs = 10\n[fine_tuning]\nhead_epochs = 1\nleast_factor = 0.1",
+            RecipeError,
+            "must have phases or fine_tuning, which decides it",
+        ),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_a_fix(

@@ -250,6 +250,7 @@ def test_a_request_to_stop_one_process_stops_all_after_the_same_step(tmp_path: P
 def four(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process believe that it is the second of four."""
     monkeypatch.setattr(processes, "world", lambda: 4)
+    monkeypatch.setattr(processes, "several", lambda: True)
     monkeypatch.setattr(processes, "rank", lambda: 1)
     monkeypatch.setattr(processes, "from_first", lambda make, source=0: "of the first")
 

@@ -30,6 +30,11 @@ from striate.training.recipe import read_recipe
             {"class_weights": "balanced", "sampling": "balanced"},
             "class_weights and sampling must not both be balanced, each does it alone: leave one out.",
         ),
+        ({"mixup": 0.2, "batch_size": 1}, "mixup needs a batch_size of at least 2: a picture is mixed with others."),
+        (
+            {"phases": ({"epochs": 10, "frozen": ["c1"], "learning_rates": {"c1": 0.1}},)},
+            "phases.0 c1 must not be frozen and have a learning rate: leave one of them out.",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(fields: dict[str, object], message: str) -> None:
@@ -52,11 +57,36 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "recipe.toml") == recipe
 
 
-def test_new_epochs_are_spent_as_in_the_last_phase() -> None:
+def test_new_epochs_are_shared_out_among_the_phases() -> None:
     recipe = st.Recipe(epochs=3, phases=(st.Phase(epochs=1, resolution=14), st.Phase(epochs=2, resolution=28)))
-    assert recipe.changed(epochs=5).plan == (st.Phase(epochs=5, resolution=28),)
-    assert recipe.changed(seed=1).plan == recipe.plan
-    assert st.Recipe(epochs=4).plan == (st.Phase(epochs=4),)
+    assert recipe.changed(epochs=3) == recipe.changed(seed=0) == recipe
+    assert recipe.changed(epochs=5).plan == (st.Phase(epochs=1, resolution=14), st.Phase(epochs=4, resolution=28))
+    assert recipe.changed(epochs=6.5).plan == (st.Phase(epochs=2, resolution=14), st.Phase(epochs=4.5, resolution=28))
+    assert recipe.changed(epochs=2).plan == (st.Phase(epochs=2, resolution=28),)  # a phase ends with an epoch
+    assert recipe.changed(epochs=5, phases=()).plan == st.Recipe(epochs=5).plan == (st.Phase(epochs=5),)
+    with pytest.raises(st.RecipeError, match="epochs must be greater than 0"):
+        recipe.changed(epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "where"),
+    [
+        ("alpha", 0.9, {"optimizer": "rmsprop"}),
+        ("average_decay", 0.999, {"average": "ema"}),
+        ("beta2", 0.9, {"optimizer": "muon"}),
+        ("focal_gamma", 1.0, {"loss": "focal"}),
+        ("plateau_epochs", 2, {"schedule": "plateau"}),
+        ("step_epochs", 2, {"schedule": "exponential"}),
+        ("step_factor", 0.5, {"schedule": "step"}),
+    ],
+)
+def test_a_change_that_counts_for_nothing_is_refused(field: str, value: float, where: dict[str, str]) -> None:
+    (other,) = where
+    plain = st.Recipe(optimizer="sgd")
+    with pytest.raises(st.RecipeError, match=rf"{field} counts only where {other} is .*{where[other]}.*, got {other} "):
+        plain.changed(**{field: value})
+    assert getattr(plain.changed(**{field: value}, **where), field) == value
+    assert plain.changed(**{field: getattr(plain, field)}) == plain
 
 
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_steps_drop_by_the_factor_after_so_many_epochs() -> None:
     assert values == [1.0] * 40 + [0.5] * 40 + [0.25] * 20
 
 
+def test_the_step_schedule_drops_twice_when_nothing_is_said() -> None:
+    for epochs in (3, 10):
+        assert sorted(set(factors("step", epochs=epochs))) == pytest.approx([0.01, 0.1, 1.0])
+
+
 def test_exponential_goes_through_the_steps_corners_without_stairs() -> None:
     values = factors("exponential", epochs=10, step_epochs=4, step_factor=0.5)
     assert values == pytest.approx([0.5 ** (step / 40) for step in range(100)])
@@ -64,6 +69,12 @@ def after(losses: list[float], patience: int = 2, **fields: object) -> float:
 )
 def test_plateau_drops_when_val_has_had_no_new_minimum(losses: list[float], drops: int) -> None:
     assert after(losses) == 0.5**drops
+
+
+def test_a_plateau_is_looked_for_in_the_last_phase_alone() -> None:
+    phases = (st.Phase(epochs=3, resolution=8), st.Phase(epochs=17))
+    assert after([0.5, 0.6, 0.7, 1.0, 0.9, 0.8], phases=phases) == 1
+    assert after([0.5, 0.6, 0.7, 1.0, 1.1, 1.1], phases=phases) == 0.5
 
 
 def test_plateau_warms_up_too() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 
 from striate.cli.output import Json, print_findings, print_json, say
+from striate.core.errors import FileError
 from striate.training import checkpoint
 from striate.training.doctor.folder import read_findings
 from striate.training.run import MODEL_FILE, checkpoints_in
@@ -19,14 +21,16 @@ def doctor(run: Path, /, *, json: Json = False) -> int:
 
     Example: `striate doctor runs/digits-speednet-1`
 
-    JSON keys: run, state (finished; else stopped), epochs (that were completed; null where no checkpoint is left),
+    JSON keys: run, state (finished; else stopped), epochs (that were completed; null where no checkpoint can be read),
     findings (code, severity, where, message, numbers, fix).
 
     Args:
         run: The folder of a run.
     """
     findings = read_findings(run)
-    header = checkpoint.read_header(run) if checkpoints_in(run) else None
+    header = None
+    with contextlib.suppress(FileError):  # what was found is worth saying where no checkpoint can be read
+        header = checkpoint.read_header(run) if checkpoints_in(run) else None
     ended = (run / MODEL_FILE).is_file() if header is None or header.ended is None else header.ended
     state = "finished" if ended else "stopped"
     epochs = None if header is None else len(header.history)

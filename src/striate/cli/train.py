@@ -156,6 +156,7 @@ def train(
         )
         if preview_file is not None:
             return _write_preview(preview_file, images, chosen, json)
+        machine.use_device(chosen.device)  # before the network asks for memory
         with processes.first_of_machine_first():
             network = build(model, images.spec, seed=chosen.seed, weights=weights)
         print_warnings(network)
@@ -170,8 +171,6 @@ def train(
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
         say(f"Stopped at step {run.step}. Go on with: {resume_words}", json_wanted=True)
         return EXIT_STATUS[str(run.stop_reason)]
-    if audited is not None:
-        keep_findings(audited, run.folder)
     _report(run, images.test, json)
     if not no_report and processes.first():
         _write_page(run, images, json)
@@ -250,6 +249,7 @@ class SayFirst(Observer):
         """Print them."""
         if self._audited is not None:
             say_worst(self._audited, self._data)
+            keep_findings(self._audited, run.folder)
         say(_plan(self._images, self._model, run), json_wanted=self._json_wanted)
 
 
@@ -273,7 +273,13 @@ def _check_contradictions(
     for look, written in looks.items():
         if written is None:
             continue
-        others = {"budget": budget, "output": output, **{name: path for name, path in looks.items() if name != look}}
+        own = {"auto-batch-size": auto_batch_size or None} if look == "preview" else {}
+        others = {
+            "budget": budget,
+            "output": output,
+            **own,
+            **{name: path for name, path in looks.items() if name != look},
+        }
         for other in (name for name, value in others.items() if value is not None):
             raise RecipeError(f"--{look} does not train, so --{other} must be left out with it.")
         files.check_ending(written, *_LOOKS[look])
@@ -306,6 +312,7 @@ def _before_restart() -> Path | None:
 def _stopped(folder: Path, data: str | None, data_dir: Path | None) -> tuple[nn.Module, ImageSet]:
     """Return the network and the pictures of a run that was stopped; DATA says where they are now, if they moved."""
     header = checkpoint.read_header(folder)
+    machine.use_device(header.recipe["device"])  # before the network asks for memory
     source = header.data.source
     if source is None:
         raise FileError(f"{folder} was trained on arrays. Resume it in Python: fit(network, images, resume=folder).")
@@ -326,7 +333,7 @@ def _plan(images: ImageSet, model: str, run: Run) -> str:
             f"network   {model}: {parameters:,} parameters",
             f"recipe    {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}, batches of {recipe.batch_size}, "
             f"{recipe.optimizer} at {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}",
-            f"memory    about {machine.in_words(run.expected_bytes)}",
+            f"memory    about {machine.in_words(run.expected_bytes)}{' in each process' * (processes.world() > 1)}",
         )
     )
 

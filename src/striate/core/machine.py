@@ -189,7 +189,8 @@ def keeping_draws() -> contextlib.AbstractContextManager[object]:
 def available_memory() -> int:
     """Return the bytes that a network can take: of the accelerator, else of this process's part of the system's."""
     if device().type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by PyTorch, for what comes next
+        return int(torch.cuda.mem_get_info()[0]) + kept
     return available_system_memory() // processes.on_this_machine()
 
 
@@ -309,7 +310,8 @@ def _fastest_uncompiled(
     best = min(seconds, key=seconds.__getitem__)
     if precision is None and _computes_in_bf16():
         half = Execution("bf16", best.memory_format)
-        seconds[half] = _seconds_of(half, network, train_once)
+        with contextlib.suppress(RuntimeError, TypeError):  # what does not run in bf16 is not run in it
+            seconds[half] = _seconds_of(half, network, train_once)
         best = min(seconds, key=seconds.__getitem__)
     return best, seconds[best]
 

@@ -47,6 +47,11 @@ def world() -> int:
     return 1 if _alone else _started()
 
 
+def several() -> bool:
+    """Return whether several processes train together, even while the others wait for what this one makes."""
+    return _started() > 1
+
+
 @functools.cache
 def _started() -> int:
     count = int(os.environ.get("WORLD_SIZE") or 1)
@@ -80,7 +85,7 @@ def local_rank() -> int:
 
 def on_this_machine() -> int:
     """Return how many of the processes share this machine's memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1) if world() > 1 else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1) if several() else 1
 
 
 def first() -> bool:

@@ -95,16 +95,19 @@ def load_data(
             return from_tensors(labelled, name=name, test_share=builtin.test_share, origin=origin, **options)
         if is_shards(data):
             _check_no_groups(group_by)
+            _check_no_data_dir(data_dir)
             origin = {"data": resolved(data), "class_names": class_names and list(class_names), **again}
             options |= {"resize": resize, "stored_size": stored_size}  # resize: None where their index is to say it
             return load_shards(data, class_names=class_names, origin=origin, **options)
         path = Path(data)
         listing = list_files(path, class_names, group_by)
+        _check_no_data_dir(data_dir)
         origin = {"data": str(path.resolve()), "class_names": class_names and list(class_names), **again}
         origin |= {"group_by": group_by} if group_by is not None else {}
         origin |= {"skip_unreadable": True} if skip_unreadable else {}
         return read_listing(listing, name=stem(path), origin=origin, **files)
     _check_no_groups(group_by)
+    _check_no_data_dir(data_dir)
     if is_frame(data):
         listing = list_table(table_of(data), class_names)
         return read_listing(listing, name="table", **files)
@@ -127,6 +130,11 @@ def _builtin_name(data: str | Path) -> str | None:
 def _check_no_groups(group_by: str | None) -> None:
     if group_by is not None:
         raise DataError("group_by must be left out unless the pictures are files whose paths say it. Leave it out.")
+
+
+def _check_no_data_dir(data_dir: str | Path | None) -> None:
+    if data_dir is not None:
+        raise DataError("data_dir must be left out where no built-in set is loaded, whose files it is for.")
 
 
 def _check_alone(request: Mapping[str, object]) -> None:

@@ -47,8 +47,12 @@ def leaves_of(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def auxiliary_heads_of(network: nn.Module) -> list[nn.Module]:
-    """Return the heads that work in training alone; most networks have none."""
-    return [network.get_submodule(path) for path in getattr(network, "auxiliary", None) or ()]
+    """Return the heads that work in training alone; most networks have none.
+
+    They are the modules that the network's auxiliary outputs are named after, where they are named after modules.
+    """
+    auxiliary, modules = getattr(network, "auxiliary", None), dict(network.named_modules())
+    return [modules[path] for path in auxiliary if path in modules] if isinstance(auxiliary, Mapping) else []
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class BatchChoice:
     Args:
         recipe: with them, and with the learning rate scaled.
         given: the recipe before.
-        rates: batch size → pictures a second.
+        rates: pictures of a batch in one process → pictures a second there.
     """
 
     recipe: Recipe
@@ -46,11 +46,15 @@ class BatchChoice:
         else:
             root = "" if self.recipe.optimizer == "sgd" else "the square root of "
             rule = f"{before:g} → {after:g}, by {root}{self.recipe.batch_size} / {self.given.batch_size}"
-        return f"of {self.recipe.batch_size} (pictures/s with {rates}); learning rate {rule}"
+        world = processes.world()
+        each = f", {self.recipe.batch_size // world} in each process" if world > 1 else ""
+        return f"of {self.recipe.batch_size}{each} (pictures/s with {rates}); learning rate {rule}"
 
 
 def choose_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe) -> BatchChoice:
     """Double the batch as long as that trains at least 5 % more pictures a second, fits in memory and leaves 8 steps.
+
+    Of several processes the first measures what is good for one, and a batch has as many pictures for each.
 
     The learning rate is scaled with the batch: by their ratio for SGD (Goyal et al., Accurate, Large Minibatch SGD,
     2017), by its square root for optimisers that divide by the size of the gradients (Malladi et al., On the SDEs and
@@ -59,23 +63,24 @@ def choose_batch_size(network: nn.Module, images: ImageSet, recipe: Recipe) -> B
     Args:
         network: left as it was; copies are measured. Consumes no randomness.
     """
+    world = processes.world()
     with on_its_machine(recipe):
-        measured = processes.from_first(lambda: list(_measure(network, images, recipe).items()))
+        measured = processes.from_first(lambda: list(_measure(network, images, recipe, world).items()))
     rates = dict(measured)
     chosen, best = next(iter(rates.items()))
     for size, rate in rates.items():
         if rate >= LEAST_GAIN * best:
             chosen, best = size, rate
-    ratio = chosen / recipe.batch_size
+    ratio = chosen * world / recipe.batch_size
     factor = ratio if recipe.optimizer == "sgd" else math.sqrt(ratio)
-    changed = recipe.changed(batch_size=chosen, learning_rate=recipe.learning_rate * factor)
+    changed = recipe.changed(batch_size=chosen * world, learning_rate=recipe.learning_rate * factor)
     return BatchChoice(changed, recipe, rates)
 
 
-def _measure(network: nn.Module, images: ImageSet, recipe: Recipe) -> dict[int, float]:
-    """Return the pictures a second of batches that double, up to the first that gains too little."""
+def _measure(network: nn.Module, images: ImageSet, recipe: Recipe, world: int) -> dict[int, float]:
+    """Return the pictures a second of one of ``world`` processes, with batches that double while they gain enough."""
     need: Need = rehearse(network, images, recipe.changed(batch_size=2))
-    most = min(need.largest(MOST_MEMORY * machine.available_memory()), len(images.learned) // LEAST_STEPS)
+    most = min(need.largest(MOST_MEMORY * machine.available_memory()), len(images.learned) // (LEAST_STEPS * world))
     size = min(SMALLEST, max(2, most))  # one picture alone has no batch statistics
     rates = {size: _rate(network, images, recipe.changed(batch_size=size))}
     while 2 * size <= most:

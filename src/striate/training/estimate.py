@@ -69,7 +69,8 @@ def estimate(run: Run, val: Split | None, execution: Execution) -> Estimate:
         trial = dataclasses.replace(run, network=execution.place(copy_of(run.network)), step=0)
         updater = Updater(trial.network, trial.recipe)
         average = WeightAverage(trial.network, trial.recipe.average_decay) if trial.recipe.average == "ema" else None
-        own_steps = [_step_seconds(trial, number, execution, updater, average) for number in phases]
+        shared = _sharing_seconds(trial)
+        own_steps = [shared + _step_seconds(trial, number, execution, updater, average) for number in phases]
         updater.end()
         end = 0.0 if val is None else _validation_seconds(trial, val, execution)
         *steps, end = processes.from_first(lambda: [*own_steps, end])  # several processes plan alike
@@ -95,6 +96,21 @@ def _step_seconds(
         if len(seconds) > 1 and sum(seconds) > _most_seconds(trial, seconds[-1]) / len(trial.recipe.plan):
             break
     return statistics.median(seconds[1:] or seconds)
+
+
+def _sharing_seconds(trial: Run) -> float:
+    """Return what adding up the gradients of several processes takes in each step."""
+    if processes.world() == 1:
+        return 0.0
+    count = sum(parameter.numel() for parameter in trial.network.parameters() if parameter.requires_grad)
+    gradients = torch.zeros(count, device=machine.device())
+    start = 0.0
+    for _ in range(2):  # the first also connects
+        start = time.perf_counter()
+        processes.add_up(gradients)
+        if machine.device().type == "cuda":
+            torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def _most_seconds(trial: Run, step_seconds: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -106,11 +107,12 @@ def fit(
     machine.use_device(recipe.device)
     if recipe.keep_buffers:
         machine.keep_buffers()
+    began = time.perf_counter()
     need = rehearse(network, images, recipe)
     whole = recipe.learn_from == "train+val"
     learned, val = (images.train_and_val, None) if whole else (images.learned, images.val)
     run = _start(network, images, recipe, learned)
-    run.val = val
+    run.began, run.val = began, val
     run.expected_bytes = need.bytes(run.own_batch_size)
     run.budget_seconds = held.header.budget_seconds if held else budget_seconds(budget)
     contract.remember_spec(network, images.spec)

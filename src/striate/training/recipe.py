@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,11 +21,23 @@ from striate.data.augment.policy import Augmentation
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MOST_EPOCHS = 1_000_000
+_ROUNDING = 1e-9  # of epochs: 3 · 5 / 3 is no less than 5
 Epochs = Annotated[float, Field(gt=0, le=MOST_EPOCHS, allow_inf_nan=False)]
 Loss = Literal["cross_entropy", "hinge", "focal", "bce"]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Optimizer = Literal["sgd", "adamw", "rmsprop", "muon"]
 Schedule = Literal["one_cycle", "cosine", "exponential", "step", "plateau", "constant"]
+
+
+_ONLY_WITH = {  # field → another field, and its values with which the first counts for something
+    "alpha": ("optimizer", ("rmsprop",)),
+    "average_decay": ("average", ("ema",)),
+    "beta2": ("optimizer", ("adamw", "muon")),
+    "focal_gamma": ("loss", ("focal",)),
+    "plateau_epochs": ("schedule", ("plateau",)),
+    "step_epochs": ("schedule", ("step", "exponential")),
+    "step_factor": ("schedule", ("step", "exponential", "plateau")),
+}
 
 
 class Phase(BaseModel):
@@ -42,6 +56,13 @@ class Phase(BaseModel):
     resolution: Positive | None = None
     frozen: tuple[str, ...] = ()
     learning_rates: dict[str, Rate] = {}
+
+    @model_validator(mode="after")
+    def _what_is_frozen_has_no_rate(self) -> Phase:
+        for stage in self.frozen:
+            if stage in self.learning_rates:
+                raise ValueError(f"{stage} must not be frozen and have a learning rate: leave one of them out")
+        return self
 
 
 class Recipe(Augmentation):
@@ -86,8 +107,10 @@ class Recipe(Augmentation):
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.2, description="Part of all steps in which the learning rate rises from 0 to its top."
     )
-    step_epochs: Positive = Field(
-        10, description="For the step schedule: epochs between two drops; for the exponential one: epochs of a drop."
+    step_epochs: Positive | None = Field(
+        None,
+        description="For the step schedule: epochs between two drops; for the exponential one: epochs of a drop; a "
+        "third of the run when not given.",
     )
     step_factor: Fraction = Field(
         0.1, description="For the step, exponential and plateau schedules: what each drop multiplies by."
@@ -184,6 +207,8 @@ class Recipe(Augmentation):
         for field in ("mixup", "cutmix"):
             if getattr(self, field) and self.loss == "hinge":
                 raise ValueError(f"{field} needs a loss of shares of classes: take cross_entropy instead of hinge")
+            if getattr(self, field) and self.batch_size == 1:
+                raise ValueError(f"{field} needs a batch_size of at least 2: a picture is mixed with others")
         return self
 
     @model_validator(mode="after")
@@ -206,18 +231,46 @@ class Recipe(Augmentation):
         """The phases; one of all epochs where none is named."""
         return self.phases or (Phase(epochs=self.epochs),)
 
+    @property
+    def prepared_by(self) -> int:
+        """The epochs before the last phase, which alone is judged by whether val still improves."""
+        return int(sum(phase.epochs for phase in self.plan[:-1]))
+
     def changed(self, **fields: Any) -> Recipe:
-        """Return a recipe with other values. New ``epochs`` alone are all spent as in the last phase, at even pace."""
+        """Return a recipe with other values. New ``epochs`` alone are shared out among the phases, at even pace.
+
+        Raises:
+            RecipeError: there is no such field, its value is out of range, or it would count for nothing.
+        """
         values = {name: getattr(self, name) for name in type(self).model_fields} | fields
-        if "epochs" in fields and "phases" not in fields and self.phases:
-            values["phases"] = (self.phases[-1].model_copy(update={"epochs": fields["epochs"]}),)
+        if "epochs" in fields and "phases" not in fields:
+            epochs = shared_out(self.phases, Recipe(epochs=fields["epochs"]).epochs)
+            phases = zip(self.phases, epochs, strict=True)
+            values["phases"] = tuple(phase.model_copy(update={"epochs": own}) for phase, own in phases if own)
         if "epochs" in fields and "pace" not in fields:
             values["pace"] = ()
-        return Recipe(**values)
+        recipe = Recipe(**values)
+        for field, (other, needed) in _ONLY_WITH.items():
+            if getattr(recipe, field) != getattr(self, field) and (value := getattr(recipe, other)) not in needed:
+                raise RecipeError(
+                    f"{field} counts only where {other} is {' or '.join(needed)}, got {other} {value}. "
+                    f"Set that too, or leave {field} out."
+                )
+        return recipe
 
     def write(self, path: Path) -> None:
         """Write the recipe as TOML; fields that are None are left out."""
         files.write_text(path, tomli_w.dumps(self.model_dump(exclude_none=True, mode="json")))
+
+
+def shared_out(phases: Sequence[Phase], epochs: float) -> list[float]:
+    """Return the epochs of each phase when all have so many, in the proportions that theirs have.
+
+    A phase ends with an epoch, so all but the last have whole ones: 0 for a phase that is to be left out.
+    """
+    scale = epochs / (math.fsum(phase.epochs for phase in phases) or 1)
+    whole = [float(math.floor(scale * phase.epochs + _ROUNDING)) for phase in phases[:-1]]
+    return [*whole, epochs - sum(whole)] if phases else []
 
 
 def read_recipe(path: str | Path) -> Recipe:

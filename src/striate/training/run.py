@@ -258,7 +258,7 @@ class Run:
     def stop(self, reason: str) -> None:
         """Ask the run to stop after this step, of several processes after the next; the first reason given is kept."""
         self.asked = self.asked or reason
-        if processes.world() == 1:
+        if not processes.several():
             self.stop_reason = self.stop_reason or reason
 
 
@@ -278,6 +278,13 @@ def check_free(folder: Path) -> None:
     Raises:
         FileError: it cannot be used.
     """
+    try:
+        _check_free(folder)
+    except OSError as error:  # of a folder that may not be looked into, or a name that is too long
+        raise FileError(f"Cannot write to {folder}: {error.strerror}. Name another folder with --output.") from error
+
+
+def _check_free(folder: Path) -> None:
     if (folder / MODEL_FILE).exists() or checkpoints_in(folder):
         resume = shlex.quote(str(folder))
         raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {resume}.")

@@ -37,14 +37,16 @@ def learning_rate_factor(
     if at < warmup_steps:
         return (at + 1) / (warmup_steps + 1)
     progress = (at - warmup_steps) / max(1, planned - warmup_steps)  # 0 … just under 1
-    drops = step * recipe.epochs / total_steps / recipe.step_epochs
+    drops = step * recipe.epochs / total_steps / (recipe.step_epochs or recipe.epochs / 3)
     match recipe.schedule:
         case "step":
             return recipe.step_factor ** int(drops)
         case "exponential":
             return math.pow(recipe.step_factor, drops)
         case "plateau":
-            return recipe.step_factor ** _plateaus([epoch["val_loss"] for epoch in history], recipe.plateau_epochs)
+            return recipe.step_factor ** _plateaus(
+                [epoch["val_loss"] for epoch in history[recipe.prepared_by :]], recipe.plateau_epochs
+            )
         case "cosine":
             return (1 + math.cos(math.pi * progress)) / 2
         case "one_cycle":

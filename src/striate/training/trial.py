@@ -36,10 +36,11 @@ def trial_run(network: nn.Module, images: ImageSet, recipe: Recipe, steps: int) 
     execution = Execution(recipe.precision or "fp32", recipe.memory_format or "channels_last")
     learned = images.train_and_val if recipe.learn_from == "train+val" else images.learned
     per_epoch = batch_count(len(learned), recipe.batch_size, drop_last=len(learned) >= recipe.batch_size)
+    epochs = steps / per_epoch
     run = Run(
         network=copy_of(network),
         spec=images.spec,
-        recipe=recipe.changed(epochs=steps / per_epoch),
+        recipe=recipe.changed(epochs=epochs, phases=(recipe.plan[-1].model_copy(update={"epochs": epochs}),)),
         data={"name": images.name},
         steps_per_epoch=per_epoch,
         learned=learned,

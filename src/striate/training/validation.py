@@ -67,7 +67,7 @@ def _choose(run: Run, val: Split, epoch: int, network: nn.Module, execution: Exe
     if target is not None and error <= target:
         what = _ERRORS[run.chosen_by]
         run.stop_reason = f"{what}, {error:.2%}, has reached the target of {target:.2%}"
-    elif patience is not None and epoch - run.best.epoch >= patience:
+    elif patience is not None and epoch - max(run.best.epoch, run.recipe.prepared_by) >= patience:
         run.stop_reason = f"val has not improved for {patience} epochs"
     return measured
 

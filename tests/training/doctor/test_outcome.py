@@ -78,6 +78,10 @@ def test_underfitting() -> None:
     assert found(outcome.underfitting, evidence) == []  # it still gains
     evidence = make_evidence(epochs(make_run(), (0.8, 0.7, 0.7, 0.7), 0.95, 0.95), make_look(), ended=True)
     assert found(outcome.underfitting, evidence) == []  # smoothed targets: the loss is high, the answers are right
+    evidence = make_evidence(epochs(make_run(), (1.0, 0.5, 0.0, 0.0), 0.5, 0.5), make_look(), ended=True)
+    assert found(outcome.underfitting, evidence) == []  # a hinge that nothing touches any more
+    evidence = make_evidence(epochs(make_run(), (1.0, 0.5, 0.0, 0.9), 0.6, 0.6), make_look(), ended=True)
+    assert found(outcome.underfitting, evidence) == [("underfitting", "warning")]
 
 
 def test_frozen_by_the_recipe_in_every_phase() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -55,6 +57,36 @@ def test_a_networks_own_groups_hold_with_every_optimiser(optimizer: str) -> None
         "head.weight": (rest, (1.0,), 0.2),
     }
     assert penalised(network, recipe) == {"head.weight"}
+
+
+@pytest.mark.parametrize("auxiliary", [{"side": 0.3}, True])
+def test_auxiliary_outputs_need_not_be_named_after_modules(auxiliary: object) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    network.auxiliary = auxiliary  # type: ignore[assignment]
+    assert named(network, st.Recipe(optimizer="muon"))["0.weight"][0] == "muon"
+    assert named(network, st.Recipe(optimizer="muon"))["1.weight"][0] == "adamw"
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (lambda n: [{"params": n.free.parameters()}], "body.weight is in none. Let it require no gradient"),
+        (lambda n: [{"params": n.parameters()}, {"params": n.head.parameters()}], "each parameter into one group"),
+        (
+            lambda n: [{"params": n.parameters(), "lr": 0.1}],
+            "no 'lr', but params, learning_rate_factor, weight_decay",
+        ),
+        (lambda n: [{"weight_decay": 0.1}], "which params are in it"),
+        (lambda n: [{"params": n.parameters(), "learning_rate_factor": -1.0}], "learning_rate_factor of at least 0"),
+    ],
+)
+def test_groups_that_forget_a_parameter_or_say_something_else_are_refused(groups: Any, words: str) -> None:
+    network = Own()
+    network.body.weight.requires_grad_(True)
+    network.parameter_groups = lambda recipe: groups(network)  # type: ignore[method-assign]
+    with pytest.raises(st.NetworkError) as refused:
+        groups_of(network, st.Recipe())
+    assert words in str(refused.value)
 
 
 def test_norms_and_biases_have_a_rate_of_their_own_and_no_decay() -> None:

@@ -112,7 +112,10 @@ def tiny_set(evidence: Evidence) -> Iterator[Finding]:
         f"There are {count} pictures to learn from, {per_class:.0f} for each class: a network learns so few by heart, "
         "and what it does on others is a matter of luck."
     )
-    fix = "Collect more, start from --pretrained weights, and augment (--flip random --shift 2)."
+    fix = (
+        "Collect more, start from --pretrained weights, and augment (--shift 2, and --flip random where a mirrored "
+        "picture means the same)."
+    )
     numbers = {"pictures": float(count), "per_class": per_class}
     yield Finding("tiny-training-set", "warning", "pictures", message, numbers, fix)
 

@@ -113,7 +113,10 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
         f"{best} ({min(losses):.3g}, at the end {losses[-1]:.3g})."
     )
     numbers = {"train_skill": train, "val_skill": skill, "val_loss": losses[-1], "lowest_val_loss": min(losses)}
-    fix = "Augment (--flip random --shift 2), take --weight-decay 0.05 or dropout, fewer weights, or more pictures."
+    fix = (
+        "Augment (--shift 2, and --flip random where a mirrored picture means the same), take --weight-decay 0.05 or "
+        "dropout, fewer weights, or more pictures."
+    )
     yield Finding("overfitting", "warning" if worse and by_heart else "note", "val", message, numbers, fix)
 
 
@@ -125,9 +128,12 @@ def underfitting(evidence: Evidence) -> Iterator[Finding]:
     if evidence.learned_nothing or evidence.learned_much:
         return
     losses = [entry["loss"] for entry in history]
-    gained = 1 - losses[-1] / losses[len(losses) // 2]
+    if losses[-1] < POOR * evidence.chance:
+        return
+    half_way, last = losses[len(losses) // 2], losses[-1]
+    gained = (half_way - last) / max(half_way, last)
     gap = evidence.train_skill - (evidence.val_skill if evidence.val_skill is not None else evidence.train_skill)
-    if gained > FLAT or losses[-1] < POOR * evidence.chance or gap > 0.1:
+    if gained > FLAT or gap > 0.1:
         return
     message = (
         f"The loss on train stays at {losses[-1]:.3g} (no answer: {evidence.chance:.3g}), val is as good, and the "

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from striate.core.errors import RecipeError, suggest
+from striate.core.errors import NetworkError, RecipeError, suggest
 from striate.networks.contract import auxiliary_heads_of, leaves_of, stages_of
 from striate.training.recipe import Phase, Recipe
 
+_GROUP = ("params", "learning_rate_factor", "weight_decay")  # what a network says of parameters that learn alike
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -36,6 +38,9 @@ def groups_of(network: nn.Module, recipe: Recipe) -> list[Group]:
 
     Where the network offers ``parameter_groups(recipe)``, each of its groups says ``params`` and, optionally,
     ``learning_rate_factor`` and ``weight_decay``; it chooses no rule.
+
+    Raises:
+        NetworkError: they say something else, or do not have every parameter that learns once.
     """
     by_phase = [_learning_rates(network, phase) for phase in recipe.plan]
     spared = _without_decay(network)
@@ -67,10 +72,32 @@ def decaying_parameters(network: nn.Module, recipe: Recipe) -> list[nn.Parameter
 def _with_own_group(network: nn.Module, recipe: Recipe) -> Iterator[tuple[nn.Parameter, dict[str, Any]]]:
     """Yield each parameter that learns with the group that the network puts it into; an empty one where it does not."""
     offered = getattr(network, "parameter_groups", None)
+    grouped = set()
     for own in offered(recipe) if callable(offered) else [{"params": network.parameters()}]:
+        _check_group(own)
         for parameter in own["params"]:
             if parameter.requires_grad:
+                if parameter in grouped:
+                    raise NetworkError("parameter_groups must put each parameter into one group; some are in two.")
+                grouped.add(parameter)
                 yield parameter, own
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad and parameter not in grouped:
+            raise NetworkError(
+                f"parameter_groups must put each parameter into a group, and {name} is in none. Let it require no "
+                "gradient if it is not to learn."
+            )
+
+
+def _check_group(own: Mapping[str, Any]) -> None:
+    for key in own:
+        if key not in _GROUP:
+            raise NetworkError(f"parameter_groups has no {key!r}, but {', '.join(_GROUP)}.{suggest(key, _GROUP)}")
+    if "params" not in own:
+        raise NetworkError("parameter_groups must say in each group which params are in it.")
+    for key in _GROUP[1:]:
+        if not 0 <= own.get(key, 1.0) < math.inf:
+            raise NetworkError(f"parameter_groups must have a {key} of at least 0, got {own[key]}.")
 
 
 def _without_decay(network: nn.Module) -> set[nn.Parameter]:

@@ -21,6 +21,7 @@ from striate.core.errors import RecipeError, suggest
 from striate.core.spec import InputSpec
 from striate.data.augment.policy import Augmentation
 from striate.data.imageset import ImageSet
+from striate.data.sources.builtin import BUILTIN
 from striate.networks.build import build_on_meta
 from striate.training.fine_tuning import fine_tuning_phases
 from striate.training.optim.groups import NORMS
@@ -105,6 +106,9 @@ def read_preset(named: str | Path) -> Preset:
     word = str(named)
     is_name = word in preset_names() or not (Path(word).suffix or Path(word).exists() or Path(word).name != word)
     fields = tomllib.loads(preset_text(word)) if is_name else read_fields(word)
+    for field, instead in (("shift", "shift_parts"), ("phases", "fine_tuning")):
+        if field in fields and instead in fields:
+            raise RecipeError(f"The recipe {word} must have {field} or {instead}, which decides it: leave one out.")
     own = {name: fields.pop(name) for name in ("model", "shift_parts", "fine_tuning") if name in fields}
     try:
         return Preset(recipe=Recipe(**fields), **own)
@@ -132,9 +136,9 @@ def recommended_preset(images: ImageSet, model: str, *, pretrained: bool = False
     one with norms, a million or more                   ``large_network``
     ==================================================  =======================
 
-    That of the pictures has the name of a known data set; for others it is ``photographs`` or, from 20,000 to learn
-    from on, ``many_photographs``. How pictures are varied is always that one's: a digit must not be mirrored, whatever
-    network reads it.
+    That of the pictures is a built-in data set's own; for others, whatever their name, it is ``photographs`` or, from
+    20,000 to learn from on, ``many_photographs``. How pictures are varied is always that one's: a digit must not be
+    mirrored, whatever network reads it.
     """
     own = _for_pictures(images)
     if own.model == model and not pretrained:
@@ -158,10 +162,10 @@ def recommended_recipe(images: ImageSet, model: str, *, pretrained: bool = False
 
 
 def _for_pictures(images: ImageSet) -> Preset:
-    name = "emnist" if images.name.startswith("emnist_") else images.name
-    if name in _DATA_SETS:
-        return read_preset(name)
+    name = str((images.source or {}).get("data"))
+    if name in BUILTIN:
+        if name in preset_names():
+            return read_preset(name)
+        if name.startswith("emnist_") or name == "kmnist":
+            return read_preset("emnist")
     return read_preset("many_photographs" if len(images.learned) >= MANY_PICTURES else "photographs")
-
-
-_DATA_SETS = ("digits", "mnist", "emnist", "fashion_mnist", "cifar10")
