@@ -44,6 +44,14 @@ def test_a_norm_that_gets_one_number_of_each_channel_is_refused(image_set: st.Im
     assert not (tmp_path / "run").exists()
 
 
+def test_crops_need_pictures_that_were_kept_larger(image_set: st.ImageSet) -> None:
+    network = st.build("conv 4@3x3 | relu | fc 3", image_set.spec)
+    with pytest.raises(
+        st.RecipeError, match=r"stored_size needs .* st.load_data\(folder, stored_size=1.5\)\. Leave it"
+    ):
+        st.fit(network, image_set, stored_size=1.5)
+
+
 def test_pictures_that_are_stored_larger_are_not_joined_with_val(image_set: st.ImageSet, tmp_path: Path) -> None:
     train = image_set.train
     larger = dataclasses.replace(train, stored=train.images.repeat_interleave(2, 2).repeat_interleave(2, 3))

@@ -47,6 +47,11 @@ def rehearse(network: nn.Module, images: ImageSet, recipe: Recipe) -> Need:
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise NetworkError("The network must have parameters that learn, got none. Give it a conv or an fc.")
     _check_streamable(images.learned, recipe)
+    if recipe.stored_size > 1 and images.learned.stored is None:
+        raise RecipeError(
+            "stored_size needs pictures from files that were kept larger when they were loaded: "
+            f"st.load_data(folder, stored_size={recipe.stored_size:g}). Leave it out for others."
+        )
     if recipe.learn_from == "train+val" and images.learned.stored is not None:
         raise RecipeError(
             "learn_from must be train where pictures are stored larger for their crops, as val is not, got train+val."

@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import striate as st
+from striate.core.errors import NetworkError
 from striate.networks.zoo.speednet import SpeedNet
 from tests.networks.zoo.test_zoo import make_spec
 
@@ -151,6 +153,16 @@ def test_the_logits_are_scaled() -> None:
     scaled.load_state_dict(network.state_dict())
     images = torch.randn(2, 1, 8, 8)
     assert torch.equal(scaled(images), network(images) * 0.25)
+
+
+def test_the_papers_activation_is_an_option() -> None:
+    plain, smooth = (st.build("speednet", make_spec((3, 16, 16), 10), **more) for more in ({}, {"activation": "gelu"}))
+    kinds = [{type(leaf) for leaf in network.groups.modules()} for network in (plain, smooth)]
+    assert kinds[0] - kinds[1] == {nn.ReLU}
+    assert kinds[1] - kinds[0] == {nn.GELU}
+    assert [*plain.state_dict()] == [*smooth.state_dict()]
+    with pytest.raises(NetworkError, match="activation must be relu or gelu, got 'tanh'"):
+        st.build("speednet(activation='tanh')", make_spec((3, 16, 16), 10))
 
 
 def test_groups_must_be_described_alike() -> None:

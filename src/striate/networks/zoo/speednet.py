@@ -22,14 +22,15 @@ parameters (paper's input)   1,972,768 at 3×32×32                   71,202 at 
 ===========================  =====================================  ==================================
 
 ``speednet`` has the paper's sizes. It differs from the paper's code in that its whitening has no biases, and in its
-ReLU, which is cheaper than GELU. ``speednet_small`` is ours, for the processor: strides spare the work before the
-pooling, and few channels keep the maps in its caches.
+ReLU, unless ``activation`` is ``gelu``. ``speednet_small`` is ours, for the processor: strides spare the work before
+the pooling, and few channels keep the maps in its caches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal, final
 
 import torch
@@ -44,6 +45,7 @@ _PAPER = "Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv 2404.00
 _PIXELS_TO_WHITEN_BY = 100_000  # of pictures: hundreds of patches for each of their few directions
 _TINY = 16  # pixels: smaller pictures have none to give away
 _NORM_MOMENTUM = 0.3  # what a batch weighs in the statistics: a run of a few hundred steps has no time for 0.1
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": partial(nn.ReLU, inplace=True), "gelu": nn.GELU}
 _LEAST_VARIANCE = 5e-4  # added to each variance, so that what is only noise is not blown up (section 3.2)
 
 
@@ -66,6 +68,7 @@ class SpeedNet(nn.Module):
             pictures have a margin that says nothing.
         head: ``max`` gives the linear layer the largest value of each map, ``flatten`` all values.
         logit_scale: what the logits are multiplied by.
+        activation: after each norm, ``relu`` or ``gelu``.
 
     Forward: images (N, C, H, W) → logits (N, K).
     """
@@ -85,8 +88,11 @@ class SpeedNet(nn.Module):
         head: Literal["max", "flatten"],
         logit_scale: float,
         unpadded: int = 0,
+        activation: Literal["relu", "gelu"] = "relu",
     ) -> None:
         super().__init__()
+        if activation not in _ACTIVATIONS:
+            raise NetworkError(f"activation must be {' or '.join(_ACTIVATIONS)}, got {activation!r}.")
         if not len(widths) == len(depths) == len(strides):
             raise NetworkError(
                 f"widths, depths and strides must have one number per group, got {widths}, {depths}, {strides}."
@@ -104,7 +110,7 @@ class SpeedNet(nn.Module):
         before = 1
         for filters, depth, stride in zip(widths, depths, strides, strict=True):
             bare = min(depth, max(0, unpadded - before))
-            self.groups.append(_group(inputs, filters, depth, stride, bare, pool, ceil))
+            self.groups.append(_group(inputs, filters, depth, stride, bare, pool, ceil, _ACTIVATIONS[activation]))
             inputs, before = filters, before + depth
         sizes = _sizes_after([self.whitening, *self.groups.modules()], (height, width))
         if not all(sizes):
@@ -162,8 +168,17 @@ def _sizes_after(layers: Iterable[nn.Module], sizes: tuple[int, ...]) -> tuple[i
     return sizes
 
 
-def _group(inputs: int, filters: int, depth: int, stride: int, unpadded: int, pool: bool, ceil: bool) -> nn.Sequential:
-    """Convolutions with norm and ReLU; the first one, or a pool after it, makes the maps smaller.
+def _group(
+    inputs: int,
+    filters: int,
+    depth: int,
+    stride: int,
+    unpadded: int,
+    pool: bool,
+    ceil: bool,
+    activation: Callable[[], nn.Module],
+) -> nn.Sequential:
+    """Convolutions with norm and activation; the first one, or a pool after it, makes the maps smaller.
 
     The first ``unpadded`` of them see no zeros around their maps.
     """
@@ -177,7 +192,7 @@ def _group(inputs: int, filters: int, depth: int, stride: int, unpadded: int, po
         norm = nn.BatchNorm2d(filters, momentum=_NORM_MOMENTUM)
         norm.weight.requires_grad_(False)
         pooling = [nn.MaxPool2d(shrink, ceil_mode=ceil)] if pool and shrink > 1 else []
-        layers += [convolution, *pooling, norm, nn.ReLU(inplace=True)]
+        layers += [convolution, *pooling, norm, activation()]
         inputs = filters
     return nn.Sequential(*layers)
 
@@ -190,8 +205,9 @@ def speednet(
     widths: tuple[int, ...] = (64, 256, 256),
     depths: tuple[int, ...] = (2, 2, 2),
     strides: tuple[int, ...] = (2, 2, 2),
+    activation: Literal["relu", "gelu"] = "relu",
 ) -> SpeedNet:
-    """Return the network with the paper's sizes."""
+    """Return the network with the paper's sizes; ``activation="gelu"`` is the paper's."""
     return SpeedNet(
         shape,
         classes,
@@ -204,6 +220,7 @@ def speednet(
         whitening_stride=1,
         head="max",
         logit_scale=1 / 9,
+        activation=activation,
     )
 
 
