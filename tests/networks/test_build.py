@@ -51,6 +51,12 @@ def test_mistakes_are_named(model: str, message: str) -> None:
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("model", ["lenet5", "speednet(widths=(32, 64), activation='gelu')", "conv 4 relu | fc 10"])
+def test_a_network_is_said_as_it_is_read(model: str) -> None:
+    assert read_model(model).call == model
+    assert read_model(read_model(model).call) == read_model(model)
+
+
 @pytest.mark.parametrize("model", ["fc 900000 relu | fc 900000 relu | fc 10", "feedforward1(hidden=2000000000)"])
 def test_a_network_too_large_for_memory_is_refused_before_it_is_allocated(model: str) -> None:
     free = machine.available_memory()

@@ -212,7 +212,7 @@ def test_what_is_left_of_the_schedule_is_spread_over_the_steps_that_are_left() -
 
 def test_giving_up_a_plan_does_not_change_what_was_before() -> None:
     """Which makes a recipe that a budget wrote give the same weights again, bit for bit."""
-    for schedule in ("one_cycle", "cosine"):
+    for schedule in ("one_cycle", "cosine", "step", "exponential"):
         first = Recipe(epochs=37 / 7, schedule=schedule)
         second = first.changed(epochs=52 / 7, pace=((20 / 7, 37 / 7),))
         third = first.changed(epochs=41 / 7, pace=(*second.pace, (33 / 7, 52 / 7)))

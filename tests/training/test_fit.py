@@ -373,8 +373,9 @@ def test_stops_early_when_val_no_longer_improves(image_set: st.ImageSet, tmp_pat
     assert again.step == run.step
 
 
-def test_patience_is_for_the_last_phase(image_set: st.ImageSet, tmp_path: Path) -> None:
-    phases = (st.Phase(epochs=4, resolution=8), st.Phase(epochs=16))
+def test_patience_begins_when_nothing_is_frozen_any_more(image_set: st.ImageSet, tmp_path: Path) -> None:
+    first, *_ = contract.stages_of(st.build(MODEL, image_set.spec))
+    phases = (st.Phase(epochs=4, frozen=(first,)), st.Phase(epochs=16))
     fields = {"learning_rate": 0.0, "average": "none", "early_stopping_epochs": 2}
     run = train(image_set, tmp_path / "run", epochs=20, phases=phases, **fields)
     assert len(run.history) >= 6

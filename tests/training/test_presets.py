@@ -101,6 +101,14 @@ def test_another_network_gets_a_recipe_of_its_kind_and_the_pictures_keep_their_c
     assert recipe == read_preset(preset).recipe.changed(flip=own.flip, shift=own.shift)
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("cifar10", "speednet"), ("mnist", "speednet_small(widths=(8,8,8))"), ("mnist", "speednet_small")],
+)
+def test_the_network_that_was_chosen_keeps_its_recipe_in_any_size(name: str, model: str) -> None:
+    assert recommended_preset(pictures(name, (3, 48, 48)), model) == read_preset(name)
+
+
 @pytest.mark.parametrize(("side", "shift"), [(8, 0), (64, 5), (96, 8), (224, 18)])
 def test_photographs_are_shifted_by_a_part_of_their_size(side: int, shift: int) -> None:
     images = pictures("my photos", (3, side, side + 5))

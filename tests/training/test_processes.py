@@ -269,10 +269,14 @@ def test_what_several_processes_cannot_train_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_process_asks_and_all_decide(image_set: st.ImageSet, four: None, tmp_path: Path) -> None:
+def test_a_process_asks_and_all_decide(
+    image_set: st.ImageSet, four: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = st.build("conv 4@3x3 | relu | fc 3", image_set.spec)
     run = fit._start(network, image_set, st.Recipe(batch_size=16), image_set.train)
+    monkeypatch.setattr(processes, "world", lambda: 1)  # as the first is while the others wait for it
     run.stop("enough")
+    monkeypatch.setattr(processes, "world", lambda: 4)
     assert run.stop_reason is None
     assert run.asked == "enough"
     assert data_parallel.share_of_loss(run, torch.tensor(8.0), 4) == 2.0

@@ -71,8 +71,8 @@ def test_plateau_drops_when_val_has_had_no_new_minimum(losses: list[float], drop
     assert after(losses) == 0.5**drops
 
 
-def test_a_plateau_is_looked_for_in_the_last_phase_alone() -> None:
-    phases = (st.Phase(epochs=3, resolution=8), st.Phase(epochs=17))
+def test_no_plateau_is_looked_for_while_something_is_frozen() -> None:
+    phases = (st.Phase(epochs=3, frozen=("body",)), st.Phase(epochs=17))
     assert after([0.5, 0.6, 0.7, 1.0, 0.9, 0.8], phases=phases) == 1
     assert after([0.5, 0.6, 0.7, 1.0, 1.1, 1.1], phases=phases) == 0.5
 

@@ -95,19 +95,19 @@ def load_data(
             return from_tensors(labelled, name=name, test_share=builtin.test_share, origin=origin, **options)
         if is_shards(data):
             _check_no_groups(group_by)
-            _check_no_data_dir(data_dir)
+            check_no_data_dir(data_dir)
             origin = {"data": resolved(data), "class_names": class_names and list(class_names), **again}
             options |= {"resize": resize, "stored_size": stored_size}  # resize: None where their index is to say it
             return load_shards(data, class_names=class_names, origin=origin, **options)
         path = Path(data)
         listing = list_files(path, class_names, group_by)
-        _check_no_data_dir(data_dir)
+        check_no_data_dir(data_dir)
         origin = {"data": str(path.resolve()), "class_names": class_names and list(class_names), **again}
         origin |= {"group_by": group_by} if group_by is not None else {}
         origin |= {"skip_unreadable": True} if skip_unreadable else {}
         return read_listing(listing, name=stem(path), origin=origin, **files)
     _check_no_groups(group_by)
-    _check_no_data_dir(data_dir)
+    check_no_data_dir(data_dir)
     if is_frame(data):
         listing = list_table(table_of(data), class_names)
         return read_listing(listing, name="table", **files)
@@ -132,7 +132,8 @@ def _check_no_groups(group_by: str | None) -> None:
         raise DataError("group_by must be left out unless the pictures are files whose paths say it. Leave it out.")
 
 
-def _check_no_data_dir(data_dir: str | Path | None) -> None:
+def check_no_data_dir(data_dir: str | Path | None) -> None:
+    """Refuse a folder of a built-in set's files where there is no built-in set."""
     if data_dir is not None:
         raise DataError("data_dir must be left out where no built-in set is loaded, whose files it is for.")
 

@@ -45,6 +45,12 @@ class Blueprint(BaseModel):
     grammar: Annotated[int, Field(ge=1, le=GRAMMAR_VERSION)] = GRAMMAR_VERSION
 
     @property
+    def call(self) -> str:
+        """The network as `build` reads it: its name or text, and its options where it has any."""
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.name}({options})" if options else self.name
+
+    @property
     def short_name(self) -> str:
         """A name for folders and tables: the zoo name, ``text``, or the class name."""
         return {"zoo": self.name, "text": "text", "foreign": self.name.rpartition(".")[2]}[self.kind]

@@ -46,13 +46,16 @@ def leaves_of(network: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in network.named_modules() if not any(module.children())}
 
 
-def auxiliary_heads_of(network: nn.Module) -> list[nn.Module]:
-    """Return the heads that work in training alone; most networks have none.
+def auxiliary_outputs_of(network: nn.Module) -> tuple[str, ...]:
+    """Return the names of the outputs that work in training alone; most networks have none."""
+    auxiliary = getattr(network, "auxiliary", None)
+    return tuple(auxiliary) if isinstance(auxiliary, Mapping) else ()
 
-    They are the modules that the network's auxiliary outputs are named after, where they are named after modules.
-    """
-    auxiliary, modules = getattr(network, "auxiliary", None), dict(network.named_modules())
-    return [modules[path] for path in auxiliary if path in modules] if isinstance(auxiliary, Mapping) else []
+
+def auxiliary_heads_of(network: nn.Module) -> list[nn.Module]:
+    """Return the modules that auxiliary outputs are named after, where they are named after modules."""
+    modules = dict(network.named_modules())
+    return [modules[path] for path in auxiliary_outputs_of(network) if path in modules]
 
 
 @contextmanager

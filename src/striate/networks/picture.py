@@ -72,8 +72,7 @@ def picture(network: nn.Module, spec: Spec, *, title: str = "") -> Diagram:
 def _name(network: nn.Module) -> str:
     blueprint = blueprint_of(network)
     if blueprint.kind == "zoo":
-        options = ", ".join(f"{name}={value}" for name, value in blueprint.options.items())
-        return f"{blueprint.name}({options})" if options else blueprint.name
+        return blueprint.call
     return "network text" if blueprint.kind == "text" else type(network).__name__
 
 
@@ -106,7 +105,7 @@ class _Picture:
         self._kinds = {path: type(module).__name__ for path, module in network.named_modules()}
         self._leaves = contract.leaves_of(network).keys()
         self._parameters = {name: parameter.numel() for name, parameter in network.named_parameters()}
-        heads = tuple(f"{path}." for path in getattr(network, "auxiliary", None) or ())
+        heads = tuple(f"{path}." for path in contract.auxiliary_outputs_of(network))
         self._auxiliary = [name for name in self._parameters if name.startswith(heads)] if heads else []
         self._geometry = knowledge
         self._graph: Graph = knowledge.graph

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from striate.core.errors import FileError, NetworkError
 from striate.networks.build import blueprint_of, build_on_meta
+from striate.networks.contract import auxiliary_outputs_of
 from striate.networks.saved import METADATA_KEY, read_tensors, with_aliases
 from striate.networks.zoo import ZOO
 
@@ -230,7 +231,7 @@ class _Places:
 
     @classmethod
     def of(cls, network: nn.Module) -> _Places:
-        auxiliary = tuple(f"{path}." for path in getattr(network, "auxiliary", None) or {})
+        auxiliary = tuple(f"{path}." for path in auxiliary_outputs_of(network))
         layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         head = next((n for n, m in network.named_modules() if n and m is getattr(network, "head", None)), None)
         main = [name for name in layers if not name.startswith(auxiliary)] if auxiliary else layers

@@ -107,12 +107,11 @@ def _command(blueprint: Blueprint, source: Mapping[str, Any], recipe_file: str) 
     if isinstance(size, Sequence) and len(set(size)) > 1:
         return None
     side = like["height"] if like else size[0] if isinstance(size, Sequence) else size
-    options = ", ".join(f"{name}={value}" for name, value in blueprint.options.items())
     words = ["striate", "train", str(source["data"])]
     words += ["--data-dir", source["data_dir"]] if source.get("data_dir") else []
     words += ["--group-by", source["group_by"]] if source.get("group_by") else []
     words += ["--skip-unreadable"] if source.get("skip_unreadable") else []
-    words += ["--model", f"{blueprint.name}({options})" if options else blueprint.name]
+    words += ["--model", blueprint.call]
     words += ["--pretrained"] if like else []
     words += ["--size", str(side)] if side else []
     channels = like["channels"] if like else source.get("channels")

@@ -233,8 +233,9 @@ class Recipe(Augmentation):
 
     @property
     def prepared_by(self) -> int:
-        """The epochs before the last phase, which alone is judged by whether val still improves."""
-        return int(sum(phase.epochs for phase in self.plan[:-1]))
+        """The epochs of the first phases that freeze something: they are not judged by whether val still improves."""
+        preparing = itertools.takewhile(lambda phase: phase.frozen, self.plan[:-1])
+        return int(sum(phase.epochs for phase in preparing))
 
     def changed(self, **fields: Any) -> Recipe:
         """Return a recipe with other values. New ``epochs`` alone are shared out among the phases, at even pace.

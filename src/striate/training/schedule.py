@@ -24,8 +24,8 @@ def learning_rate_factor(
                     hyper-parameters, 2018, section 4.1; the momentum stays as it is)
     =============== =========================================================================================
 
-    All of them rise on a straight line over the first ``warmup_fraction`` of the steps. The epochs of ``step`` and
-    ``exponential`` count from the start of the run; the others go by the recipe's ``pace``, where it has one.
+    All of them rise on a straight line over the first ``warmup_fraction`` of the steps. ``step_epochs`` count from the
+    start of the run, and are a third of it when not given; all else goes by the recipe's ``pace``, where it has one.
 
     Args:
         step: 0 for the first update.
@@ -37,7 +37,7 @@ def learning_rate_factor(
     if at < warmup_steps:
         return (at + 1) / (warmup_steps + 1)
     progress = (at - warmup_steps) / max(1, planned - warmup_steps)  # 0 … just under 1
-    drops = step * recipe.epochs / total_steps / (recipe.step_epochs or recipe.epochs / 3)
+    drops = step * recipe.epochs / total_steps / recipe.step_epochs if recipe.step_epochs else 3 * at / planned
     match recipe.schedule:
         case "step":
             return recipe.step_factor ** int(drops)

@@ -155,7 +155,7 @@ def test_the_logits_are_scaled() -> None:
     assert torch.equal(scaled(images), network(images) * 0.25)
 
 
-def test_the_papers_activation_is_an_option() -> None:
+def test_its_activation_is_an_option() -> None:
     plain, smooth = (st.build("speednet", make_spec((3, 16, 16), 10), **more) for more in ({}, {"activation": "gelu"}))
     kinds = [{type(leaf) for leaf in network.groups.modules()} for network in (plain, smooth)]
     assert kinds[0] - kinds[1] == {nn.ReLU}

@@ -70,7 +70,7 @@ def test_auxiliary_outputs_need_not_be_named_after_modules(auxiliary: object) ->
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        (lambda n: [{"params": n.free.parameters()}], "body.weight is in none. Let it require no gradient"),
+        (lambda n: [{"params": n.free.parameters()}], "body.weight is in none: let it require no gradient"),
         (lambda n: [{"params": n.parameters()}, {"params": n.head.parameters()}], "each parameter into one group"),
         (
             lambda n: [{"params": n.parameters(), "lr": 0.1}],

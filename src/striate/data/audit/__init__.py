@@ -16,7 +16,7 @@ from striate.data.audit.giveaway import giveaways
 from striate.data.audit.material import Material, of_images, of_listing
 from striate.data.audit.quality import quality
 from striate.data.imageset import ImageSet
-from striate.data.load import load_data
+from striate.data.load import check_no_data_dir, load_data
 from striate.data.sources.builtin import BUILTIN
 from striate.data.sources.files import list_files
 
@@ -105,8 +105,10 @@ def audit(data: str | Path | ImageSet, *, data_dir: str | Path | None = None, gr
         return of_material(of_images(data))
     expect(data, (str, os.PathLike), DataError, "data must be a name, a path or an ImageSet, such as of st.load_data")
     if isinstance(data, str) and data.lower().replace("-", "_") in BUILTIN:
-        return of_material(of_images(load_data(data, data_dir=data_dir)))
-    return of_material(of_listing(list_files(Path(data), None, group_by)))
+        return of_material(of_images(load_data(data, data_dir=data_dir, group_by=group_by)))
+    listing = list_files(Path(data), None, group_by)
+    check_no_data_dir(data_dir)
+    return of_material(of_listing(listing))
 
 
 def quick_audit(images: ImageSet) -> Audit:

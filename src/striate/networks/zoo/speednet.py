@@ -22,8 +22,8 @@ parameters (paper's input)   1,972,768 at 3×32×32                   71,202 at 
 ===========================  =====================================  ==================================
 
 ``speednet`` has the paper's sizes. It differs from the paper's code in that its whitening has no biases, and in its
-ReLU, unless ``activation`` is ``gelu``. ``speednet_small`` is ours, for the processor: strides spare the work before
-the pooling, and few channels keep the maps in its caches.
+ReLU, which ``activation="gelu"`` replaces after all but the whitening. ``speednet_small`` is ours, for the processor:
+strides spare the work before the pooling, and few channels keep the maps in its caches.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def speednet(
     strides: tuple[int, ...] = (2, 2, 2),
     activation: Literal["relu", "gelu"] = "relu",
 ) -> SpeedNet:
-    """Return the network with the paper's sizes; ``activation="gelu"`` is the paper's."""
+    """Return the network with the paper's sizes."""
     return SpeedNet(
         shape,
         classes,

@@ -84,8 +84,8 @@ def _with_own_group(network: nn.Module, recipe: Recipe) -> Iterator[tuple[nn.Par
     for name, parameter in network.named_parameters():
         if parameter.requires_grad and parameter not in grouped:
             raise NetworkError(
-                f"parameter_groups must put each parameter into a group, and {name} is in none. Let it require no "
-                "gradient if it is not to learn."
+                f"parameter_groups must put each parameter into a group, and {name} is in none: let it require no "
+                "gradient if it is not to learn. It must be a method, since copies of the network are asked too."
             )
 
 
@@ -96,8 +96,9 @@ def _check_group(own: Mapping[str, Any]) -> None:
     if "params" not in own:
         raise NetworkError("parameter_groups must say in each group which params are in it.")
     for key in _GROUP[1:]:
-        if not 0 <= own.get(key, 1.0) < math.inf:
-            raise NetworkError(f"parameter_groups must have a {key} of at least 0, got {own[key]}.")
+        value = own.get(key, 1.0)
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise NetworkError(f"parameter_groups must have a {key} of at least 0, got {value}.")
 
 
 def _without_decay(network: nn.Module) -> set[nn.Parameter]:

@@ -22,7 +22,7 @@ from striate.core.spec import InputSpec
 from striate.data.augment.policy import Augmentation
 from striate.data.imageset import ImageSet
 from striate.data.sources.builtin import BUILTIN
-from striate.networks.build import build_on_meta
+from striate.networks.build import build_on_meta, read_model
 from striate.training.fine_tuning import fine_tuning_phases
 from striate.training.optim.groups import NORMS
 from striate.training.recipe import Recipe, in_words, read_fields
@@ -130,7 +130,7 @@ def recommended_preset(images: ImageSet, model: str, *, pretrained: bool = False
     what is trained                                     preset
     ==================================================  =======================
     published weights                                   ``pretrained``
-    the network that was chosen for the pictures        that of the pictures
+    the network chosen for the pictures, in any size    that of the pictures
     a network without norms                             ``without_norms``
     one with norms, under a million parameters          ``small_network``
     one with norms, a million or more                   ``large_network``
@@ -141,7 +141,8 @@ def recommended_preset(images: ImageSet, model: str, *, pretrained: bool = False
     mirrored, whatever network reads it.
     """
     own = _for_pictures(images)
-    if own.model == model and not pretrained:
+    assert own.model is not None
+    if read_model(own.model).name == read_model(model).name and not pretrained:
         return own
     general = read_preset("pretrained" if pretrained else _for_network(build_on_meta(model, images.spec)))
     varied = {field: getattr(own.recipe, field) for field in Augmentation.model_fields}
