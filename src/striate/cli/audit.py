@@ -15,7 +15,7 @@ from striate.data.audit.found import counted
 from striate.data.audit.page import audit_page
 from striate.data.audit.remembered import Short, short_audit
 from striate.data.imageset import ImageSet, Split
-from striate.data.sources.builtin import BUILTIN
+from striate.data.sources.builtin import builtin_of
 from striate.data.stream.shards import is_shards
 
 AUDIT_FILE = "audit.json"
@@ -71,7 +71,7 @@ def audit_before_training(images: ImageSet) -> Short | None:
     Raises:
         DataError: a test of what is learned from these pictures would mean nothing.
     """
-    if images.source is None or images.source.get("data") in BUILTIN or not isinstance(images.learned, Split):
+    if images.source is None or builtin_of(images.source) or not isinstance(images.learned, Split):
         return None
     result = short_audit(images)
     if result.meaningless:

@@ -10,7 +10,7 @@ from striate.cli.output import Json, print_findings, print_json, say
 from striate.core.errors import FileError
 from striate.training import checkpoint
 from striate.training.doctor.folder import read_findings
-from striate.training.run import MODEL_FILE, checkpoints_in
+from striate.training.run import MODEL_FILE
 
 
 def doctor(run: Path, /, *, json: Json = False) -> int:
@@ -30,7 +30,7 @@ def doctor(run: Path, /, *, json: Json = False) -> int:
     findings = read_findings(run)
     header = None
     with contextlib.suppress(FileError):  # what was found is worth saying where no checkpoint can be read
-        header = checkpoint.read_header(run) if checkpoints_in(run) else None
+        header = checkpoint.read_header(run)
     ended = (run / MODEL_FILE).is_file() if header is None or header.ended is None else header.ended
     state = "finished" if ended else "stopped"
     epochs = None if header is None else len(header.history)

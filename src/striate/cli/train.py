@@ -273,13 +273,8 @@ def _check_contradictions(
     for look, written in looks.items():
         if written is None:
             continue
-        own = {"auto-batch-size": auto_batch_size or None} if look == "preview" else {}
-        others = {
-            "budget": budget,
-            "output": output,
-            **own,
-            **{name: path for name, path in looks.items() if name != look},
-        }
+        measuring = auto_batch_size and look == "preview"
+        others = {"budget": budget, "output": output, "auto-batch-size": measuring or None, **looks, look: None}
         for other in (name for name, value in others.items() if value is not None):
             raise RecipeError(f"--{look} does not train, so --{other} must be left out with it.")
         files.check_ending(written, *_LOOKS[look])

@@ -186,6 +186,12 @@ def keeping_draws() -> contextlib.AbstractContextManager[object]:
     return torch.random.fork_rng([device()] if device().type == "cuda" else [])
 
 
+def synchronise() -> None:
+    """Wait until the device has done what it was told: a GPU is only asked to, and what it takes is measured later."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
 def available_memory() -> int:
     """Return the bytes that a network can take: of the accelerator, else of this process's part of the system's."""
     if device().type == "cuda":
@@ -352,8 +358,7 @@ def _seconds_of(execution: Execution, network: nn.Module, train_once: Callable[[
 def _seconds(train_once: Callable[[nn.Module, Execution], None], network: nn.Module, execution: Execution) -> float:
     start = time.perf_counter()
     train_once(network, execution)
-    if device().type == "cuda":
-        torch.cuda.synchronize()
+    synchronise()
     return time.perf_counter() - start
 
 

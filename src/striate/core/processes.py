@@ -75,7 +75,7 @@ def own_key() -> tuple[int, ...]:
 
 
 def _number() -> int:
-    return int(os.environ["RANK"]) if _started() > 1 else 0
+    return int(os.environ["RANK"]) if several() else 0
 
 
 def local_rank() -> int:

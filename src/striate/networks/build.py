@@ -47,8 +47,12 @@ class Blueprint(BaseModel):
     @property
     def call(self) -> str:
         """The network as `build` reads it: its name or text, and its options where it has any."""
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{self.name}({options})" if options else self.name
+        return f"{self.name}({self.written_options})" if self.options else self.name
+
+    @property
+    def written_options(self) -> str:
+        """The options as they stand between the brackets of `call`."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
     @property
     def short_name(self) -> str:
@@ -204,8 +208,7 @@ def _from_zoo(blueprint: Blueprint, spec: Spec) -> nn.Module:
     try:
         return ZOO.get(blueprint.name).factory(shape=spec.input.shape, classes=spec.task.classes, **blueprint.options)
     except (TypeError, ValueError, RuntimeError) as error:
-        written = ", ".join(f"{name}={value!r}" for name, value in blueprint.options.items())
-        raise NetworkError(f"{blueprint.name} cannot be built with ({written}): {error}.") from error
+        raise NetworkError(f"{blueprint.name} cannot be built with ({blueprint.written_options}): {error}.") from error
 
 
 def _read_text(path: Path) -> str:

@@ -15,7 +15,7 @@ from striate.core.errors import RecipeError
 from striate.core.machine import Execution
 from striate.data.imageset import Split
 from striate.training.estimate import LEAST_MEASURED, SHORT_SECONDS, Estimate, estimate, steps_left
-from striate.training.recipe import MOST_EPOCHS, shared_out
+from striate.training.recipe import MOST_EPOCHS, whole_epochs
 from striate.training.run import Run
 
 LEAST_STEPS = 20
@@ -97,8 +97,7 @@ class Budget:
             for phase, step in zip(plan, seconds, strict=True)
         ]
         scale = min(self._left(run) / sum(of_one), MOST_EPOCHS / sum(phase.epochs for phase in plan))
-        epochs = shared_out(plan, max(0.0, scale) * math.fsum(phase.epochs for phase in plan))
-        epochs[-1] = 1.0  # until its length is set
+        epochs = [*whole_epochs(plan[:-1], max(0.0, scale)), 1.0]  # the last until its length is set
         kept = [number for number, count in enumerate(epochs) if count]
         self._estimate = Estimate(tuple(seconds[number] for number in kept), self._end_seconds)
         phases = tuple(plan[number].model_copy(update={"epochs": epochs[number]}) for number in kept)

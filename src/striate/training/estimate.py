@@ -90,8 +90,7 @@ def _step_seconds(
         updater.step(phase_number, 0.0)
         if average is not None:
             average.update(trial.network, 1)
-        if machine.device().type == "cuda":
-            torch.cuda.synchronize()
+        machine.synchronise()
         seconds.append(time.perf_counter() - start - math.fsum(seconds))
         if len(seconds) > 1 and sum(seconds) > _most_seconds(trial, seconds[-1]) / len(trial.recipe.plan):
             break
@@ -104,12 +103,11 @@ def _sharing_seconds(trial: Run) -> float:
         return 0.0
     count = sum(parameter.numel() for parameter in trial.network.parameters() if parameter.requires_grad)
     gradients = torch.zeros(count, device=machine.device())
-    start = 0.0
-    for _ in range(2):  # the first also connects
-        start = time.perf_counter()
-        processes.add_up(gradients)
-        if machine.device().type == "cuda":
-            torch.cuda.synchronize()
+    processes.add_up(gradients)  # the first also connects
+    machine.synchronise()
+    start = time.perf_counter()
+    processes.add_up(gradients)
+    machine.synchronise()
     return time.perf_counter() - start
 
 

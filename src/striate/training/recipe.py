@@ -244,9 +244,10 @@ class Recipe(Augmentation):
             RecipeError: there is no such field, its value is out of range, or it would count for nothing.
         """
         values = {name: getattr(self, name) for name in type(self).model_fields} | fields
-        if "epochs" in fields and "phases" not in fields:
-            epochs = shared_out(self.phases, Recipe(epochs=fields["epochs"]).epochs)
-            phases = zip(self.phases, epochs, strict=True)
+        if "epochs" in fields and "phases" not in fields and self.phases:
+            epochs = Recipe(epochs=fields["epochs"]).epochs  # or refused
+            whole = whole_epochs(self.phases[:-1], epochs / self.epochs)
+            phases = zip(self.phases, [*whole, epochs - sum(whole)], strict=True)
             values["phases"] = tuple(phase.model_copy(update={"epochs": own}) for phase, own in phases if own)
         if "epochs" in fields and "pace" not in fields:
             values["pace"] = ()
@@ -264,14 +265,12 @@ class Recipe(Augmentation):
         files.write_text(path, tomli_w.dumps(self.model_dump(exclude_none=True, mode="json")))
 
 
-def shared_out(phases: Sequence[Phase], epochs: float) -> list[float]:
-    """Return the epochs of each phase when all have so many, in the proportions that theirs have.
+def whole_epochs(phases: Sequence[Phase], times: float) -> list[float]:
+    """Return the epochs of phases that get so many times theirs: whole ones, 0 for a phase that is to be left out.
 
-    A phase ends with an epoch, so all but the last have whole ones: 0 for a phase that is to be left out.
+    All but the last of a run's phases end with an epoch; the last takes what is left.
     """
-    scale = epochs / (math.fsum(phase.epochs for phase in phases) or 1)
-    whole = [float(math.floor(scale * phase.epochs + _ROUNDING)) for phase in phases[:-1]]
-    return [*whole, epochs - sum(whole)] if phases else []
+    return [float(math.floor(times * phase.epochs + _ROUNDING)) for phase in phases]
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -278,22 +279,25 @@ def check_free(folder: Path) -> None:
     Raises:
         FileError: it cannot be used.
     """
+    with _written_to(folder):
+        if (folder / MODEL_FILE).exists() or checkpoints_in(folder):
+            resume = shlex.quote(str(folder))
+            raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {resume}.")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise FileError(f"{folder} must be new or empty, and holds other files. Name another folder with --output.")
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            code = errno.EACCES if there.is_dir() else errno.ENOTDIR
+            raise OSError(code, os.strerror(code))
+
+
+@contextlib.contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    """Say in words what the system says of a folder that is to be written."""
     try:
-        _check_free(folder)
-    except OSError as error:  # of a folder that may not be looked into, or a name that is too long
+        yield
+    except OSError as error:
         raise FileError(f"Cannot write to {folder}: {error.strerror}. Name another folder with --output.") from error
-
-
-def _check_free(folder: Path) -> None:
-    if (folder / MODEL_FILE).exists() or checkpoints_in(folder):
-        resume = shlex.quote(str(folder))
-        raise FileError(f"{folder} holds a run already. Name another folder, or go on with it: --resume {resume}.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise FileError(f"{folder} must be new or empty, and holds other files. Name another folder with --output.")
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR)
-        raise FileError(f"Cannot write to {folder}: {why}. Name another folder with --output.")
 
 
 def run_folder(named: str | Path | None, data: str, network: str, root: Path = Path("runs")) -> Path:
@@ -302,15 +306,12 @@ def run_folder(named: str | Path | None, data: str, network: str, root: Path = P
     Raises:
         FileError: it cannot be written, or holds a run already.
     """
-    try:
+    with _written_to(Path(named or root)):
         if named is None:
             return _next_folder(root, re.sub(r"[^A-Za-z0-9_.]+", "_", data).strip("_.") or "data", network)
         check_free(Path(named))
         Path(named).mkdir(parents=True, exist_ok=True)
         return Path(named)
-    except OSError as error:
-        where = named or root
-        raise FileError(f"Cannot write to {where}: {error.strerror}. Name another folder with --output.") from error
 
 
 def _next_folder(root: Path, data: str, network: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -39,3 +39,9 @@ class Builtin:
 
 
 BUILTIN: Registry[Builtin] = Registry("data set", "striate datasets", DataError)
+
+
+def builtin_of(source: Mapping[str, object] | None) -> str | None:
+    """Return the built-in set that pictures were loaded from, by the ``source`` of their ImageSet; None for others."""
+    name = source and source.get("data")
+    return name if isinstance(name, str) and name in BUILTIN else None

@@ -21,7 +21,7 @@ from striate.core.errors import RecipeError, suggest
 from striate.core.spec import InputSpec
 from striate.data.augment.policy import Augmentation
 from striate.data.imageset import ImageSet
-from striate.data.sources.builtin import BUILTIN
+from striate.data.sources.builtin import builtin_of
 from striate.networks.build import build_on_meta, read_model
 from striate.training.fine_tuning import fine_tuning_phases
 from striate.training.optim.groups import NORMS
@@ -163,10 +163,9 @@ def recommended_recipe(images: ImageSet, model: str, *, pretrained: bool = False
 
 
 def _for_pictures(images: ImageSet) -> Preset:
-    name = str((images.source or {}).get("data"))
-    if name in BUILTIN:
-        if name in preset_names():
-            return read_preset(name)
-        if name.startswith("emnist_") or name == "kmnist":
-            return read_preset("emnist")
+    name = builtin_of(images.source)
+    if name in preset_names():
+        return read_preset(name)
+    if name is not None and (name == "kmnist" or name.startswith("emnist_")):
+        return read_preset("emnist")
     return read_preset("many_photographs" if len(images.learned) >= MANY_PICTURES else "photographs")
