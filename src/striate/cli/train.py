@@ -116,23 +116,11 @@ def train(
         budget=budget,
         auto_batch_size=auto_batch_size,
     )
-    audited = None
+    asked: dict[str, Any] = {"model": model, "pretrained": pretrained, "group_by": group_by}
+    asked |= {"skip_unreadable": skip_unreadable, "size": size, "channels": channels}
     if resume is not None:
-        _check_left_out(
-            recipe,
-            model=model,
-            pretrained=pretrained or None,
-            group_by=group_by,
-            skip_unreadable=skip_unreadable or None,
-            size=size,
-            channels=channels,
-            output=output,
-            config=config,
-            budget=budget,
-            auto_batch_size=auto_batch_size or None,
-            preview=preview_file,
-            lr_range=lr_range,
-        )
+        new = {"output": output, "config": config, "budget": budget, "auto_batch_size": auto_batch_size}
+        _check_left_out(recipe, **asked, **new, preview=preview_file, lr_range=lr_range)
     elif (begun := _before_restart()) is not None:
         resume, data, data_dir = begun, None, None
     elif output is not None:
@@ -142,18 +130,8 @@ def train(
             network, images = _stopped(resume, data, data_dir)
         run = fit(network, images, resume=resume, doctor=not no_doctor)
     else:
-        images, model, chosen, weights = _chosen(
-            data or "digits",
-            recipe,
-            config=config,
-            model=model,
-            pretrained=pretrained,
-            size=size,
-            channels=channels,
-            data_dir=data_dir,
-            group_by=group_by,
-            skip_unreadable=skip_unreadable,
-        )
+        data = data or "digits"
+        images, model, chosen, weights = _chosen(data, recipe, config=config, data_dir=data_dir, **asked)
         if preview_file is not None:
             return _write_preview(preview_file, images, chosen, json)
         machine.use_device(chosen.device)  # before the network asks for memory
@@ -165,7 +143,7 @@ def train(
             chosen = _with_batch_size(network, images, chosen, json)
         if lr_range is not None:
             return _write_range(lr_range, network, images, chosen, json)
-        plan = SayFirst(images, model, audited, data or "digits", json)
+        plan = SayFirst(images, model, audited, data, json)
         run = fit(network, images, chosen, folder=output, observers=[plan], budget=budget, doctor=not no_doctor)
     if run.interrupted:
         resume_words = f"striate train --resume {shlex.quote(str(run.folder))}"
@@ -282,8 +260,8 @@ def _check_contradictions(
 
 def _check_left_out(recipe: Recipe, **flags: object) -> None:
     """Refuse what a resumed run has already."""
-    given = [*sorted(recipe.model_fields_set), *(name for name, value in flags.items() if value is not None)]
-    if given:
+    own = (name for name, value in flags.items() if value is not None and value is not False)
+    if given := [*sorted(recipe.model_fields_set), *own]:
         flag = given[0].replace("_", "-")
         raise RecipeError(f"A resumed run keeps what it began with, so --{flag} must be left out with --resume.")
 

@@ -45,6 +45,11 @@ def expect(value: object, kind: type | tuple[type, ...], error: type[StriateErro
         raise error(f"{must}, got {type(value).__name__}.")
 
 
+def reason(error: Exception) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def suggest(word: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the choice nearest to ``word``, or ``""`` where none is near."""
     by_letters = {_letters(choice): choice for choice in choices}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.core import machine
-from striate.core.errors import NetworkError, expect
+from striate.core.errors import NetworkError, expect, reason
 from striate.core.spec import Spec
 
 
@@ -129,8 +129,7 @@ def why_not(network: nn.Module, spec: Spec, error: Exception) -> str:
             f"Load them with channels={channels}, or build the network for {spec.input.channels}."
         )
     shape = "×".join(str(number) for number in spec.input.shape)
-    why = (str(error) or type(error).__name__).splitlines()[0]
-    return f"The network cannot take float32 pictures of {shape}: {why}."
+    return f"The network cannot take float32 pictures of {shape}: {reason(error)}."
 
 
 def first_channels(network: nn.Module) -> int | None:

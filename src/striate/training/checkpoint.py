@@ -218,10 +218,8 @@ class Checkpoints:
         state = self._state()
         turned = [name for name, tensor in state.items() if _is_channels_last(tensor)]
         tensors, aliases = storable(state | {name: state[name].permute(0, 2, 3, 1) for name in turned})
-        path, text = (
-            run.folder / CHECKPOINT_FOLDER / f"step-{run.step}.safetensors",
-            _header(run, aliases, turned).model_dump_json(),
-        )
+        path = run.folder / CHECKPOINT_FOLDER / f"step-{run.step}.safetensors"
+        text = _header(run, aliases, turned).model_dump_json()
         with ThreadPoolExecutor(1) as another:  # core, which has nothing to do meanwhile
             checksum = another.submit(_checksum, text, tensors)
             self._check_finite(tensors)
@@ -267,14 +265,11 @@ class Checkpoints:
         if shutil.disk_usage(self._run.folder).free < needed:
             self._keep_newest()
         try:
-            try:
-                write_tensors(path, tensors, text, synced=synced)
-            except FileError as error:  # a quota may leave less than the disk has
-                if len(self._whole) < KEPT or not _is_full(error):
-                    raise
-                self._keep_newest()
-                write_tensors(path, tensors, text, synced=synced)
+            write_tensors(path, tensors, text, synced=synced)
         except FileError as error:
+            if len(self._whole) == KEPT and _is_full(error):  # a quota may leave less than the disk has
+                self._keep_newest()
+                return self._write(path, tensors, text)
             free = shutil.disk_usage(self._run.folder).free
             room = f", {machine.in_words(free)} are free there" if free < 2 * needed else ""
             last = self._run.checkpoint

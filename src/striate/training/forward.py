@@ -7,6 +7,7 @@ from torch import Tensor
 from striate.core import machine, processes
 from striate.core.machine import Execution
 from striate.data.keyed import keyed_seed
+from striate.networks.contract import Outputs
 from striate.training.data_parallel import share_of_loss
 from striate.training.losses import compute_loss, main_logits
 from striate.training.run import Run, Seen
@@ -22,7 +23,10 @@ def forward(run: Run, seen: Seen, execution: Execution) -> Tensor:
     seed_step(run)
     outputs = execution.forward(run.network, seen.pictures)
     run.seen, seen.logits = seen, main_logits(outputs).detach()
-    loss = compute_loss(
-        outputs, seen.targets, run.network, run.recipe, several=run.spec.task.several, weights=run.class_weights
-    )
-    return share_of_loss(run, loss, len(seen.targets))
+    return share_of_loss(run, loss_of(run, outputs, seen.targets), len(seen.targets))
+
+
+def loss_of(run: Run, outputs: Tensor | Outputs, targets: Tensor) -> Tensor:
+    """Return the loss of a batch as the run counts it, each class by its weight. See `compute_loss`."""
+    several = run.spec.task.several
+    return compute_loss(outputs, targets, run.network, run.recipe, several=several, weights=run.class_weights)

@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.core import machine, processes
 from striate.core.copying import copy_of
-from striate.core.errors import NetworkError, RecipeError
+from striate.core.errors import NetworkError, RecipeError, reason
 from striate.core.machine import Execution
 from striate.data.augment.augment import training_batch
 from striate.data.augment.policy import check_policy
@@ -134,8 +134,7 @@ class _Trial:
             del before
         except (RuntimeError, ValueError, AssertionError) as error:
             raise NetworkError(
-                f"The network cannot be trained on pictures of {height}×{width}, {count} at once: "
-                f"{(str(error) or type(error).__name__).splitlines()[0]}."
+                f"The network cannot be trained on pictures of {height}×{width}, {count} at once: {reason(error)}."
             ) from error
 
     def look(self, count: int) -> None:

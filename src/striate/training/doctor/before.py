@@ -14,8 +14,7 @@ from striate.core.finding import Finding
 from striate.data.balance import class_shares
 from striate.inspection.filters import parallel_from
 from striate.networks.advice import advise
-from striate.networks.contract import stages_of
-from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.evidence import Evidence, always_frozen
 from striate.training.doctor.labels import sample
 from striate.training.doctor.look import learning_weights
 from striate.training.run import Run
@@ -157,10 +156,7 @@ def class_without_pictures(evidence: Evidence) -> Iterator[Finding]:
 
 def _batch_norms(run: Run) -> dict[str, nn.modules.batchnorm._BatchNorm]:
     """Return the batch norms that see batches: those of stages that are always frozen keep their statistics."""
-    stages = stages_of(run.network)
-    frozen = [{one for name in phase.frozen for one in stages[name].modules()} for phase in run.recipe.plan]
-    still = set.intersection(*frozen)
-    named = run.network.named_modules()
+    still, named = always_frozen(run), run.network.named_modules()
     return {path: one for path, one in named if isinstance(one, nn.modules.batchnorm._BatchNorm) and one not in still}
 
 

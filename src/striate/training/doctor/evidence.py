@@ -9,15 +9,15 @@ from functools import cached_property
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from striate.core import machine
 from striate.core.finding import Finding
 from striate.data.stream.stream import Stream
-from striate.networks.contract import Outputs, auxiliary_outputs_of
+from striate.networks.contract import Outputs, auxiliary_outputs_of, stages_of
 from striate.training.doctor.labels import sample
 from striate.training.doctor.look import Look
-from striate.training.losses import compute_loss
+from striate.training.forward import loss_of
 from striate.training.run import Run
 
 _BLOCKED = ("dead-units", "no-gradient", "vanishing-gradients", "answers-alike", "saturated-units")
@@ -168,6 +168,13 @@ class Evidence:
         return any(one.code in _BLOCKED for one in self.run.findings)
 
 
+def always_frozen(run: Run) -> set[nn.Module]:
+    """Return the modules of the stages that every phase of the recipe freezes."""
+    stages = stages_of(run.network)
+    by_phase = ({one for name in phase.frozen for one in stages[name].modules()} for phase in run.recipe.plan)
+    return set.intersection(*by_phase)
+
+
 def loss_of_no_answer(run: Run) -> float:
     """Return the mean loss where all logits, of auxiliary heads too, are 0: ln K for the cross-entropy of one head.
 
@@ -185,8 +192,4 @@ def loss_of_no_answer(run: Run) -> float:
     logits = torch.zeros(len(targets), classes, device=targets.device)
     heads = auxiliary_outputs_of(run.network)
     outputs = Outputs(logits, dict.fromkeys(heads, logits)) if heads else logits
-    return float(
-        compute_loss(
-            outputs, targets, run.network, run.recipe, several=run.spec.task.several, weights=run.class_weights
-        )
-    )
+    return float(loss_of(run, outputs, targets))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from striate.core.copying import copy_of
 from striate.training.doctor.observed import answer
 from striate.training.losses import compute_loss, main_logits
-from striate.training.optim.groups import NORMS
+from striate.training.optim.groups import of_norms
 from striate.training.run import Run
 
 PICTURES = 64  # of the batch, that the copy is shown
@@ -174,9 +174,8 @@ def _loss(logits: Tensor, targets: Tensor, run: Run, weights: Tensor | None) -> 
 
 def learning_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of two dimensions or more that learn, by their names; those of norms scale, no more."""
-    of_norms = {p for module in network.modules() if isinstance(module, NORMS) for p in module.parameters()}
-    named = network.named_parameters()
-    return {name: p for name, p in named if p.dim() >= 2 and p.requires_grad and p not in of_norms}
+    scales, named = of_norms(network), network.named_parameters()
+    return {name: p for name, p in named if p.dim() >= 2 and p.requires_grad and p not in scales}
 
 
 def measured_layers(network: nn.Module) -> tuple[Layer, ...]:

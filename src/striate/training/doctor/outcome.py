@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from striate.core.finding import Finding
-from striate.networks.contract import stages_of
-from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.evidence import Evidence, always_frozen
 from striate.training.doctor.labels import neighbours_agree
 
 ONE_CLASS = 0.98  # of the answers
@@ -25,18 +24,16 @@ ENOUGH_EPOCHS = 4
 
 def one_class_said(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``one-class-only``: in a whole epoch nearly all answers are one class, and the labels are not."""
-    said, asked = evidence.said, evidence.asked
-    if not evidence.single or not len(said) or float(said.sum()) < 32 or not evidence.run.history:
+    run, said, asked = evidence.run, evidence.said, evidence.asked
+    if not evidence.single or not len(said) or float(said.sum()) < 32 or not run.history:
         return
     share, own = float(said.max() / said.sum()), float(asked[said.argmax()] / asked.sum())
-    late = (
-        evidence.run.epoch >= 3 and evidence.run.step >= evidence.run.recipe.warmup_fraction * evidence.run.total_steps
-    )
-    if not (evidence.ended or late) or share < ONE_CLASS or own > 0.95 * share:
+    warm = run.step >= run.recipe.warmup_fraction * run.total_steps
+    if not (evidence.ended or (run.epoch >= 3 and warm)) or share < ONE_CLASS or own > 0.95 * share:
         return
-    name = evidence.run.spec.task.class_names[int(said.argmax())]
+    name = run.spec.task.class_names[int(said.argmax())]
     message = (
-        f"{share:.0%} of the answers in epoch {len(evidence.run.history)} are {name}, and {own:.0%} of the labels: the "
+        f"{share:.0%} of the answers in epoch {len(run.history)} are {name}, and {own:.0%} of the labels: the "
         "network does not tell pictures apart."
     )
     fix = "See what else was found; where that class is the most frequent one, --class-weights balanced."
@@ -186,9 +183,8 @@ def evaluation_by_chance(evidence: Evidence) -> Iterator[Finding]:
 def frozen(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``frozen-weights``: most weights never learn; a warning where the others do not get far either."""
     run = evidence.run
-    stages = stages_of(run.network)
-    by_phase = [{p for name in phase.frozen for p in stages[name].parameters()} for phase in run.recipe.plan]
-    by_recipe, fixed = set.intersection(*by_phase), {p for p in run.network.parameters() if not p.requires_grad}
+    by_recipe = {p for module in always_frozen(run) for p in module.parameters()}
+    fixed = {p for p in run.network.parameters() if not p.requires_grad}
     share = _numbers(by_recipe | fixed) / max(1, _numbers(run.network.parameters()))
     if not evidence.ended or share < 0.5 or not run.history:
         return

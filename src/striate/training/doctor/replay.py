@@ -16,7 +16,7 @@ from striate.core.finding import Finding
 from striate.data.imageset import Split
 from striate.data.preprocess import normalise
 from striate.training.doctor.observed import answer, execution_of
-from striate.training.losses import compute_loss
+from striate.training.forward import loss_of
 from striate.training.run import Run, Seen
 
 _MASKS = ("masked_fill", "masked_fill_", "full", "full_like", "where")  # which put infinities where they belong
@@ -103,10 +103,7 @@ def explain_gradient(run: Run) -> Finding:
     found.watch(twin)
     with torch.enable_grad():
         outputs = answer(twin, seen.pictures, run)
-        loss = compute_loss(
-            outputs, seen.targets, twin, run.recipe, several=run.spec.task.several, weights=run.class_weights
-        )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss_of(run, outputs, seen.targets).backward()  # type: ignore[no-untyped-call]
     names = [name for name, p in run.network.named_parameters() if p.grad is not None and not _finite(p.grad)]
     path, rows = found.first or (None, None)
     who = _pictures(rows, _batch(seen, run)) if rows is not None and len(rows) == len(seen.pictures) else ""

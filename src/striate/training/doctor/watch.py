@@ -21,7 +21,7 @@ from striate.training.doctor.look import compare_modes, learning_weights, norms,
 from striate.training.doctor.replay import explain_gradient
 from striate.training.events import Observer
 from striate.training.losses import Together
-from striate.training.optim.groups import NORMS
+from striate.training.optim.groups import of_norms
 from striate.training.run import Run
 
 Rule = Callable[[Evidence], Iterator[Finding]]
@@ -222,13 +222,9 @@ class Doctor(Observer):
 
 def _gates_of(network: nn.Module) -> list[Tensor]:
     """Return the parameters that are no biases, in no norm and along one dimension: gates, scales, temperatures."""
-    of_norms = {p for one in network.modules() if isinstance(one, NORMS) for p in one.parameters()}
-    named = network.named_parameters()
-    return [
-        p
-        for name, p in named
-        if p.numel() == max(p.shape, default=1) and not name.endswith("bias") and p not in of_norms
-    ]
+    scales, named = of_norms(network), network.named_parameters()
+    alone = [(name, p) for name, p in named if p.numel() == max(p.shape, default=1)]
+    return [p for name, p in alone if not name.endswith("bias") and p not in scales]
 
 
 def _to_standard_error(words: str) -> None:

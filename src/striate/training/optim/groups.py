@@ -101,11 +101,15 @@ def _check_group(own: Mapping[str, Any]) -> None:
             raise NetworkError(f"parameter_groups must have a {key} of at least 0, got {value}.")
 
 
+def of_norms(network: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters of norms."""
+    return {p for module in network.modules() if isinstance(module, NORMS) for p in module.parameters()}
+
+
 def _without_decay(network: nn.Module) -> set[nn.Parameter]:
     """Return the parameters of norms, the biases, and all others of one dimension, such as the slopes of a PReLU."""
-    of_norms = {p for module in network.modules() if isinstance(module, NORMS) for p in module.parameters()}
     biases = {p for name, p in network.named_parameters() if name.rpartition(".")[2] == "bias"}
-    return of_norms | biases | {p for p in network.parameters() if p.dim() <= 1}
+    return of_norms(network) | biases | {p for p in network.parameters() if p.dim() <= 1}
 
 
 def _of_heads(network: nn.Module) -> set[nn.Parameter]:
