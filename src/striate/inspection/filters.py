@@ -336,10 +336,14 @@ def parallel_from(count: int, weights: int) -> float:
     """
     if weights < 2 or count < 2:
         return math.inf
+    pairs, half, rest = count * (count - 1) / 2, (weights - 1) / 2, 1 - PARALLEL**2
+    # I(x; a, 1/2) is less than x^a / (a B(a, 1/2) √(1 − x)): nearly always enough, and SciPy takes a while to import.
+    beta = math.lgamma(half) + math.lgamma(0.5) - math.lgamma(half + 0.5)
+    if half * math.log(rest) - math.log(half * PARALLEL) - beta <= math.log(BY_ACCIDENT / pairs):
+        return PARALLEL
     from scipy.special import betaincinv
 
-    pairs = count * (count - 1) / 2
-    sine_squared = float(betaincinv((weights - 1) / 2, 0.5, min(1.0, BY_ACCIDENT / pairs)))
+    sine_squared = float(betaincinv(half, 0.5, min(1.0, BY_ACCIDENT / pairs)))
     return max(PARALLEL, math.sqrt(1 - sine_squared))
 
 
