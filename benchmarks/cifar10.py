@@ -8,9 +8,9 @@ last update; imports, reading the files and the test evaluation are not in it, n
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,7 @@ def main() -> None:
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with tarfile.open(data_folder("cifar10") / "cifar10-jpeg.tar.gz") as archive:
-            archive.extractall(folder / "cifar10", filter="data")
+        shutil.unpack_archive(data_folder("cifar10") / "cifar10-jpeg.tar.gz", folder / "cifar10", filter="data")
         images = st.load_data(folder / "cifar10", size=32, channels=3)
         splits = {"train": images.train, "val": images.val, "test": images.test}
         if quick():

@@ -10,8 +10,8 @@ the test evaluation not. Network and recipe of striate were chosen on val.
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,7 @@ def main() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # seconds of a processor
     trials = []
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(data_folder("") / "clothing.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(data_folder("") / "clothing.tar.gz", folder, filter="data")
         root = Path(folder) / "clothing-small"
         for seed in range(SEEDS):
             theirs = fastai(root, seed)

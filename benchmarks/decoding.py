@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-import tarfile
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +34,7 @@ def main() -> None:
     """Alternate the contestants at every size."""
     cores = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(data_folder(".") / "clothing.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(data_folder(".") / "clothing.tar.gz", folder, filter="data")
         files = [str(file) for file in sorted(Path(folder).rglob("*.jpg"))[::5][:PICTURES]]
         trials = [{"side": side, **trial} for side in SIDES for trial in alternate(contestants(files, side), TURNS)]
     rates = {

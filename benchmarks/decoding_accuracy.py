@@ -7,7 +7,7 @@ decoded, and from pictures that Pillow decodes at full size, resized in the same
 
 from __future__ import annotations
 
-import tarfile
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,7 @@ def _scale(file: str, spec: InputSpec) -> float:
 def main() -> None:
     """Train at each size and write what came of it."""
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(data_folder(".") / "clothing.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(data_folder(".") / "clothing.tar.gz", folder, filter="data")
         trials = [one(Path(folder) / "clothing-small", side, folder) for side in SIDES]
     holds = all(trial["val and test"]["full_size_minus_as_decoded"] <= MOST_LOST for trial in trials)
     claim = (

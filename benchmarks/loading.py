@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import statistics
-import tarfile
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -128,8 +128,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         os.environ["STRIATE_CACHE"] = f"{folder}/cache"
-        with tarfile.open(data_folder("") / "clothing.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(data_folder("") / "clothing.tar.gz", folder, filter="data")
         root = Path(folder) / "clothing-small"
         files = sorted(root.glob("*/*/*.jpg"))
         pool = stack.enter_context(ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -109,8 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["STRIATE_CACHE"] = str(folder / "cache")
-        with tarfile.open(data_folder("") / "clothing.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(data_folder("") / "clothing.tar.gz", folder, filter="data")
         photographs = sorted(folder.glob("clothing-small/test/*/*.jpg"))[::40]
         results = {}
         for which, pictures in (("tiny", TINY), ("large", count), ("shards", count)):

@@ -10,8 +10,8 @@ where the processor has instructions for it. fastai's ``to_bf16`` is for GPUs al
 from __future__ import annotations
 
 import contextlib
+import shutil
 import statistics
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -51,8 +51,7 @@ def main() -> None:
     pairs, steps = (QUICK_PAIRS, QUICK_STEPS) if quick() else (PAIRS, STEPS)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        with tarfile.open(data_folder("") / "clothing.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(data_folder("") / "clothing.tar.gz", folder, filter="data")
         images = st.load_data(folder / "clothing-small", size=SIDE, channels=3)
         save_arrays(folder / "arrays.npz", train=images.train, val=images.val)
         all_of_them = contestants(folder / "arrays.npz", steps)

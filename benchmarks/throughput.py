@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import statistics
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,7 @@ def main() -> None:
     trials = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with tarfile.open(data_folder("") / "clothing.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(data_folder("") / "clothing.tar.gz", folder, filter="data")
         root, arrays = folder / "clothing-small", folder / "arrays.npz"
         os.environ["STRIATE_CACHE"] = str(folder / "cache-of-arrays")
         images = st.load_data(root, size=SIDE, channels=3)
