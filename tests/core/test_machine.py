@@ -156,12 +156,13 @@ def usual_device() -> Iterator[None]:
 
 def test_the_cpu_can_be_asked_for(usual_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)  # which is asked once: it may change, by thread
     machine.use_device(None)
-    assert machine.device() == torch.device("cuda")
+    assert machine.device() == torch.device("cuda", 1)
     machine.use_device("cpu")
     assert machine.device() == torch.device("cpu")
     machine.use_device("cuda")
-    assert machine.device() == torch.device("cuda")
+    assert machine.device() == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,12 @@ def test_compiling_pays_when_the_run_is_long_enough(
     assert known.get("compiled_seconds") == (0.5 if measured else None)
 
 
-def test_what_cannot_be_compiled_never_pays() -> None:
+@pytest.mark.parametrize(
+    "error", [RecipeError("The network cannot be compiled here."), RuntimeError("CUDA out of memory.")]
+)
+def test_what_cannot_be_compiled_never_pays(error: Exception) -> None:
     def refuse(network: nn.Module, execution: Execution) -> None:
-        raise RecipeError("The network cannot be compiled here.")
+        raise error
 
     known = {"seconds": 1.0}
     assert not machine._compiling_pays(nn.Linear(1, 1), refuse, Execution(), known, 10**9)

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 import striate as st
+from striate.core import machine
 from striate.core.machine import Execution
 from striate.core.spec import TaskSpec
 from striate.data.preprocess import normalise
@@ -77,6 +78,16 @@ def test_batches_and_modes_do_not_change_the_logits() -> None:
     torch.testing.assert_close(logits, compute_logits(network, images, SPEC.input, Execution("fp32", "channels_last")))
     assert network.training
     assert not network[1].training
+
+
+def test_a_network_answers_where_it_is_whatever_device_is_in_use(
+    classifier: st.Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.randint(0, 256, (3, 1, 12, 10), dtype=torch.uint8)
+    expected = compute_logits(classifier.network, images, SPEC.input)
+    monkeypatch.setattr(machine, "device", lambda: torch.device("meta"))  # as a GPU is: another one than the CPU
+    assert torch.equal(compute_logits(classifier.network, images, SPEC.input), expected)
+    assert st.Classifier(classifier.network, SPEC).predict(pixels())
 
 
 def test_a_colour_picture_file_is_made_grey_for_a_grey_network(classifier: st.Classifier, tmp_path: Path) -> None:

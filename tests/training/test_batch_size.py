@@ -7,7 +7,7 @@ import torch
 
 import striate as st
 from striate.core import machine, processes
-from striate.core.errors import RecipeError
+from striate.core.errors import RecipeError, TrainingError
 from striate.core.machine import Execution
 from striate.data.imageset import Split
 from striate.training import batch_size
@@ -88,6 +88,20 @@ def test_it_takes_no_more_than_its_share_of_memory(
     assert chosen(images, learn_from="train+val").recipe.batch_size == 64
     monkeypatch.setattr(machine, "available_memory", lambda: int(KERNELS))
     with pytest.raises(RecipeError, match="batch_size must be one that fits in memory, at most about 0, got 2"):
+        chosen(images)
+
+
+def test_where_memory_runs_out_it_is_doubled_no_more(images: st.ImageSet, clock: Clock) -> None:
+    def seconds(pictures: int) -> float:
+        if pictures > most:
+            raise RuntimeError("CUDA out of memory.")
+        return 1.0
+
+    clock(seconds)
+    most = 64
+    assert chosen(images).recipe.batch_size == 64
+    most = 0
+    with pytest.raises(TrainingError, match=r"Memory ran out\. .*try"):
         chosen(images)
 
 

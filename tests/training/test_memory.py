@@ -16,6 +16,7 @@ from striate.training.memory import (
     CODE,
     KERNELS,
     PER_FIXED_BYTE,
+    PER_PICTURE_BYTE,
     LiveBytes,
     Moment,
     Need,
@@ -151,7 +152,22 @@ def test_what_is_foretold_is_within_a_quarter_of_what_a_process_grows_by(model: 
     assert 0.75 <= float(done.stdout) <= 1.25
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_on_a_gpu_tensors_count_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    need = Need(10**9, [Moment(10**9, 10**6)])
+    assert need.largest(5e9) == int((5e9 - KERNELS - PER_FIXED_BYTE * 1e9) / (PER_PICTURE_BYTE * 1e6))
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
+    assert need.largest(5e9) == int((5e9 - KERNELS - 1e9) / 1e6)
+    assert need.bytes(100) == CODE + KERNELS + 2.1e9
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
 def test_memory_that_runs_out_is_explained(error: Exception) -> None:
     with (
         pytest.raises(

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from torch import nn
 
 from striate.cli.output import Json, print_json, print_table, say
+from striate.core import machine
 from striate.core.errors import DataError, FileError
 from striate.core.spec import InputSpec
 from striate.data.imageset import ImageSet, Split
@@ -66,6 +67,7 @@ def evaluate(
         tta: Average the answers over views of each picture (test-time augmentation).
     """
     loaded = saved.load(run)
+    loaded.network.to(machine.device())
     images, chosen = unseen_pictures(run, data, data_dir, loaded.spec.input)
     plain = predictions_of(Classifier(loaded.network, loaded.spec), chosen)
     calibrated_on = None

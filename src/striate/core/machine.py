@@ -56,9 +56,9 @@ class Execution:
             network.to(memory_format=self._torch_format())  # type: ignore[call-overload]
         return network
 
-    def arrange(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the batch on the device in this memory format."""
-        images = images.to(device(), non_blocking=True)
+    def arrange(self, images: torch.Tensor, where: torch.device | None = None) -> torch.Tensor:
+        """Return the batch on a device, that which is in use where none is named, in this memory format."""
+        images = images.to(where or device(), non_blocking=True)
         return images.contiguous(memory_format=self._torch_format()) if images.dim() == 4 else images
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -126,7 +126,7 @@ def device() -> torch.device:
     if _kind == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     if processes.world() == 1:
-        return torch.device("cuda")
+        return torch.device("cuda", torch.cuda.current_device())
     number, gpus = processes.local_rank(), torch.cuda.device_count()
     if number >= gpus:
         raise RecipeError(
@@ -335,8 +335,9 @@ def _compiling_pays(
         return False
     if not {"compiled_seconds", "compiling_seconds"} <= set(known):
         start, seconds = time.perf_counter(), math.inf
-        with contextlib.suppress(RecipeError):  # what cannot be compiled never pays
+        with contextlib.suppress(Exception):  # what cannot be compiled, or run then, never pays
             seconds = _seconds_of(replace(uncompiled, compiled=True), network, train_once)
+        _compiled.cache_clear()  # it holds the copy that was measured
         known |= {"compiled_seconds": seconds, "compiling_seconds": time.perf_counter() - start}
     return bool(known["compiling_seconds"] + steps * known["compiled_seconds"] < steps * known["seconds"])
 
@@ -357,7 +358,7 @@ def _has_bf16() -> bool:
 def _seconds_of(execution: Execution, network: nn.Module, train_once: Callable[[nn.Module, Execution], None]) -> float:
     with keeping_draws():
         trial = execution.place(copy_of(network)).train()
-        train_once(trial, execution)  # the first pass also plans and allocates
+        _seconds(train_once, trial, execution)  # the first pass also plans and allocates
         return min(_seconds(train_once, trial, execution) for _ in range(2))
 
 

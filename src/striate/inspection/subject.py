@@ -46,7 +46,7 @@ class Subject:
     @cached_property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.network.parameters(), torch.empty(0)).device
+        return contract.device_of(self.network)
 
     @cached_property
     def dtype(self) -> torch.dtype:

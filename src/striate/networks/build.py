@@ -114,7 +114,7 @@ def build_blueprint(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Mo
 def construct(blueprint: Blueprint, spec: Spec, *, seed: int = 0) -> nn.Module:
     """Build a network from its blueprint, whatever memory it takes. See `build`."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # networks are built on the CPU
         return _construct(blueprint, spec)
 
 

@@ -87,14 +87,18 @@ def expect_spec(spec: object) -> None:
     expect(spec, Spec, NetworkError, "spec must be a Spec, such as images.spec")
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device that a network is on; one without parameters is taken to be on the CPU."""
+    return next(network.parameters(), torch.empty(0)).device
+
+
 def check(network: nn.Module, spec: Spec) -> None:
     """Run the network on two empty pictures and refuse it where it does not keep the contract.
 
     Raises:
         NetworkError: it does not take pictures of this size and number of channels, or does not return (N, K).
     """
-    parameter = next(network.parameters(), torch.empty(0))
-    images = torch.zeros(2, *spec.input.shape, device=parameter.device)
+    images = torch.zeros(2, *spec.input.shape, device=device_of(network))
     try:
         with evaluating(network), torch.no_grad(), machine.keeping_draws():
             logits = network(images)

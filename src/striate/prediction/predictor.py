@@ -150,7 +150,7 @@ def compute_logits(
     *,
     together: bool = False,
 ) -> Tensor:
-    """Run the network over pictures in evaluation mode; its training mode is what it was afterwards.
+    """Run the network, where it is, over pictures in evaluation mode; its training mode is what it was afterwards.
 
     Args:
         images: (N, C, H, W) uint8 at the network's size.
@@ -165,10 +165,11 @@ def compute_logits(
     at_once = pictures_at_once(spec)
     starts = range(0, len(images), at_once)
     several = together and processes.world() > 1
-    logits = {}
+    where, logits = contract.device_of(network), {}
     with contract.evaluating(network):
         for start in starts[processes.own_rows()] if several else starts:
-            pictures = execution.arrange(normalise(images[start : start + at_once], spec))
+            own = images[start : start + at_once].to(where)  # bytes are a quarter of what is computed with
+            pictures = execution.arrange(normalise(own, spec), where)
             with execution.autocast():
                 logits[start] = network(pictures).float().cpu()
     return _joined(logits, len(images)) if several else torch.cat(list(logits.values()))

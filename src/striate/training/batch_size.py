@@ -11,7 +11,7 @@ from torch import nn
 from striate.core import machine, processes
 from striate.data.imageset import ImageSet
 from striate.training.estimate import estimate
-from striate.training.memory import Need
+from striate.training.memory import Need, memory_explained, ran_out
 from striate.training.recipe import Recipe
 from striate.training.rehearsal import rehearse
 from striate.training.trial import on_its_machine, trial_run
@@ -82,11 +82,15 @@ def _measure(network: nn.Module, images: ImageSet, recipe: Recipe, world: int) -
     need: Need = rehearse(network, images, recipe.changed(batch_size=2))
     most = min(need.largest(MOST_MEMORY * machine.available_memory()), len(images.learned) // (LEAST_STEPS * world))
     size = min(SMALLEST, max(2, most))  # one picture alone has no batch statistics
-    rates = {size: _rate(network, images, recipe.changed(batch_size=size))}
-    while 2 * size <= most:
+    with memory_explained(need, size):
+        rates = {size: _rate(network, images, recipe.changed(batch_size=size))}
+    while 2 * size <= most and rates[size] >= LEAST_GAIN * rates.get(size // 2, 0.0):
         size *= 2
-        rates[size] = _rate(network, images, recipe.changed(batch_size=size))
-        if rates[size] < LEAST_GAIN * rates[size // 2]:
+        try:
+            rates[size] = _rate(network, images, recipe.changed(batch_size=size))
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
             break
     return rates
 

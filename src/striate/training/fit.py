@@ -254,10 +254,11 @@ def _resolve(run: Run) -> Execution:
     """Measure what the recipe leaves open, and write it into the run's recipe."""
     recipe, task = run.recipe, run.spec.task
     some = some_pictures(run.learned, run.own_batch_size)
-    first, labels = some.images, some.labels.to(machine.device())
+    pictures, labels = (one.to(machine.device()) for one in (some.images, some.labels))
+    first = normalise(pictures, run.spec.input)
 
     def train_once(network: nn.Module, execution: Execution) -> None:
-        outputs = execution.forward(network, execution.arrange(normalise(first, run.spec.input)))
+        outputs = execution.forward(network, execution.arrange(first))
         loss = compute_loss(outputs, labels, network, recipe, several=task.several)
         loss.backward()  # type: ignore[no-untyped-call]
 

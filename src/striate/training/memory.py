@@ -25,7 +25,7 @@ PER_FIXED_BYTE, PER_PICTURE_BYTE = 1.1, 1.6
 LAID_OUT_ANEW = 1.5
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 _STEADY = 0.95  # of a batch that just fits, which is what is advised: free memory is not the same twice
-_WORDS = ("can't allocate memory", "out of memory", "not enough memory")  # PyTorch's, of the CPU and of CUDA
+_WORDS = ("can't allocate memory", "out of memory", "not enough memory", "alloc_failed")  # of PyTorch, CUDA's cuDNN
 
 
 @final
@@ -50,7 +50,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = [one for one in tree_leaves(output) if isinstance(one, Tensor)]
         for tensor in made:
             self._note(tensor.untyped_storage(), there)
-        copied = sum(one.nbytes for one in (*given, *made)) if func in _CONVOLUTIONS else 0
+        copies = func in _CONVOLUTIONS and machine.device().type == "cpu"
+        copied = sum(one.nbytes for one in (*given, *made)) if copies else 0
         self.moments.append(self.now + int(LAID_OUT_ANEW * copied))
         return output
 
@@ -86,7 +87,16 @@ class Moment:
 
     def bytes(self, batch_size: int) -> float:
         """Return what the process grows by for them."""
-        return PER_FIXED_BYTE * self.fixed + PER_PICTURE_BYTE * self.picture * batch_size
+        per_fixed_byte, per_picture_byte = _growth()
+        return per_fixed_byte * self.fixed + per_picture_byte * self.picture * batch_size
+
+
+def _growth() -> tuple[float, float]:
+    """Return what memory grows by for each byte of tensors that is fixed, and for each one of pictures.
+
+    On a GPU, where this was not measured, tensors count as they are: what takes more ends as `memory_explained` says.
+    """
+    return (PER_FIXED_BYTE, PER_PICTURE_BYTE) if machine.device().type == "cpu" else (1.0, 1.0)
 
 
 def moments_between(few: list[int], many: list[int], pictures: int) -> list[Moment]:
@@ -115,15 +125,15 @@ class Need:
 
     def bytes(self, batch_size: int) -> float:
         """Return what a run with such batches adds to the memory of the process, its pictures apart."""
-        there = CODE + PER_FIXED_BYTE * self.weights
+        there = CODE + _growth()[0] * self.weights
         return there + KERNELS + max(one.bytes(batch_size) for one in self.moments)
 
     def largest(self, free: float) -> int:
         """Return the largest batch that fits into some bytes, besides weights that are there; 0 where none does."""
-        room = free - KERNELS
+        room, per_picture_byte = free - KERNELS, _growth()[1]
         if any(one.bytes(0) > room for one in self.moments):
             return 0
-        return min(int((room - one.bytes(0)) / (PER_PICTURE_BYTE * one.picture)) for one in self.moments if one.picture)
+        return min(int((room - one.bytes(0)) / (per_picture_byte * one.picture)) for one in self.moments if one.picture)
 
     def check(self, batch_size: int) -> None:
         """Refuse batches that do not fit, each process taking its part of them.
@@ -147,6 +157,11 @@ class Need:
         )
 
 
+def ran_out(error: Exception) -> bool:
+    """Return whether it is memory that ran out, of the CPU or of a GPU."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS)
+
+
 @contextlib.contextmanager
 def memory_explained(need: Need, batch_size: int) -> Iterator[None]:
     """Say what to do where memory runs out in the middle of a run.
@@ -158,7 +173,7 @@ def memory_explained(need: Need, batch_size: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _WORDS):
+        if not ran_out(error):
             raise
         most = processes.world() * min(need.largest(free), processes.most_of(batch_size) // 2)
         raise TrainingError(f"Memory ran out. {need.in_words(batch_size, most)}") from error

@@ -71,7 +71,7 @@ def _statistics(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     channels = images.shape[1]
     numbers = images.double() if images.dtype == torch.float64 else images.float()
     var, mean = torch.var_mean(numbers, [0, *range(2, images.ndim)], correction=0)
-    count = mean.new_tensor([images.numel() // channels])
+    count = mean.new_full((1,), images.numel() // channels)
     parts = processes.side_by_side(torch.cat([mean, var, count]))  # (world, 2C + 1)
     means, variances, counts = parts[:, :channels], parts[:, channels:-1], parts[:, -1:]
     total = counts.sum()

@@ -10,7 +10,6 @@ from typing import final
 
 from torch import Tensor, nn
 
-from striate.core import machine
 from striate.core.errors import FileError, TrainingError
 from striate.core.finding import Finding
 from striate.core.terminal import patient
@@ -115,8 +114,7 @@ class Doctor(Observer):
         """Refuse gradients that are not finite before they reach the weights; at some steps, look."""
         assert run.seen is not None
         evidence = self._known
-        if machine.device().type == "cpu":  # on a GPU, asking now would stop what runs ahead of the processor
-            self._refuse_non_finite(run)
+        self._refuse_non_finite(run)
         if self._looks_at(run):
             evidence.looks.append(take_look(run, evaluate=run.step == run.total_steps - 1))
             self._before_update = [p.detach().clone() for p in learning_weights(run.network).values()]
