@@ -297,10 +297,10 @@ def off_by_one(labels: Tensor) -> Tensor:
     return torch.where(wrong, (labels + 1) % 10, labels)
 
 
-def any_label(labels: Tensor) -> Tensor:
+def any_label(labels: Tensor, share: float = 0.4) -> Tensor:
     """Give 40 % any class."""
     generator = torch.Generator().manual_seed(3)
-    wrong = torch.rand(len(labels), generator=generator) < 0.4
+    wrong = torch.rand(len(labels), generator=generator) < share
     return torch.where(wrong, torch.randint(0, 10, labels.shape, generator=generator), labels)
 
 
@@ -319,6 +319,78 @@ def gradient_cut(network: nn.Module, images: st.ImageSet) -> tuple[nn.Module, st
     """Cut the last but one layer's gradient."""
     layers_of(network)[-2].weight.register_hook(torch.zeros_like)
     return network, images
+
+
+@final
+class Backwards(nn.Module):
+    """Eight layers that are registered from the last one to the first."""
+
+    def __init__(self, pixels: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+        self.body = nn.ModuleList(nn.Linear(64, 64) for _ in range(8))
+        self.first, self.activation = nn.Linear(pixels, 64), activation
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return logits (N, K)."""
+        features = self.activation(self.first(pictures.flatten(1)))
+        for layer in reversed(self.body):
+            features = self.activation(layer(features))
+        return self.head(features)  # type: ignore[no-any-return]
+
+
+def backwards(activation: nn.Module) -> Plant:
+    """Take `Backwards` instead."""
+
+    def plant(network: nn.Module, images: st.ImageSet) -> tuple[nn.Module, st.ImageSet]:
+        torch.manual_seed(0)
+        return Backwards(images.train.images[0].numel(), activation), images
+
+    return plant
+
+
+@final
+class Unseeing(nn.Module):
+    """A network whose norms stay in evaluation mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return logits (N, K)."""
+        return self.network(pictures)  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> Unseeing:
+        """Train all but the norms."""
+        super().train(mode)
+        for one in self.modules():
+            if isinstance(one, nn.BatchNorm2d):
+                one.eval()
+        return self
+
+
+def unused(network: nn.Module, images: st.ImageSet) -> tuple[nn.Module, st.ImageSet]:
+    """Give the network layers that it does not use."""
+    network.spare = nn.ModuleList(nn.Linear(8, 8) for _ in range(9))
+    return network, images
+
+
+def small_head(network: nn.Module, images: st.ImageSet) -> tuple[nn.Module, st.ImageSet]:
+    """Start the last layer at a deviation of 0.001."""
+    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    nn.init.normal_(layers[-1].weight, std=1e-3)
+    return network, images
+
+
+def fifth(labels: Tensor) -> Tensor:
+    """Give 20 % any class."""
+    return any_label(labels, 0.2)
+
+
+def third(labels: Tensor) -> Tensor:
+    """Give 30 % any class."""
+    return any_label(labels, 0.3)
 
 
 HIGH = ("learning-rate-too-high",)
@@ -408,6 +480,28 @@ FAULTS: tuple[tuple[str, Case], ...] = (
     ("mnist", Case("a layer's gradient cut", ("no-gradient",), {}, "lenet5", plant=gradient_cut)),
     ("mnist", Case("gradients clipped to 1e-4", ("clipping-too-low", "learning-rate-too-low"),
                    {**SGD, "learning_rate": 0.05, "clip_gradient_norm": 1e-4}, "lenet5")),
+    ("mnist", Case("20 % of the labels at random, val too", ("labels-noisy",), {"epochs": 8}, "lenet5",
+                   plant=on_labels(fifth, val=True))),
+    ("mnist", Case("30 % of the labels at random, by heart", ("labels-noisy",), {"epochs": 15}, "feedforward1",
+                   plant=on_labels(third))),
+    ("mnist", Case("softmax and a little", ("softmax-before-loss",), {}, plant=then(
+        own(), around(after=lambda logits: logits.softmax(1) + 1e-7)))),
+    ("mnist", Case("logits divided by their length", ("activation-before-loss",), {}, "lenet5",
+                   plant=around(after=nn.functional.normalize))),
+    ("mnist", Case("a schedule that falls to nothing", ("learning-rate-too-low",),
+                   {"learning_rate": 3e-4, "schedule": "step", "step_epochs": 1, "step_factor": 1e-3,
+                    "warmup_fraction": 0.0}, plant=own())),
+    ("mnist", Case("the last phase at half the size", ("val-unlike-train",),
+                   {"learning_rate": 0.01, "epochs": 6, "phases": ({"epochs": 6, "resolution": 14},)},
+                   SHALLOW.format(10))),
+    ("mnist", Case("SGD at 1, own module", HIGH, {**SGD, "learning_rate": 1.0}, plant=own())),
+    ("cifar10@16", Case("norms that never see a batch", ("batch-norm-evaluating",), {}, VGG_BN,
+                     plant=lambda network, images: (Unseeing(network), images))),
+    ("mnist", Case("a softmax over the batch", ("pictures-mixed", "softmax-before-loss"), {}, plant=then(
+        own(), around(after=lambda logits: 20 * logits.softmax(0))))),
+    ("mnist", Case("sigmoids, registered backwards", ("vanishing-gradients", "answers-alike"), {},
+                   plant=backwards(nn.Sigmoid()))),
+    ("mnist", Case("layers that are not used", ("no-gradient",), {}, "lenet5", plant=unused)),
     ("mnist", Case("200 to 1", ("rare-classes-ignored", "one-class-only"), {"epochs": 3}, SHALLOW.format(10),
                    plant=lambda network, images: (network, unequal(images)))),
 )  # fmt: skip
@@ -467,6 +561,16 @@ HEALTHY: tuple[tuple[str, Case], ...] = (
     ("mnist", Case("balanced classes", (), {"class_weights": "balanced"}, "lenet5")),
     ("cifar10@16", Case("step schedule", (), {**SGD, "learning_rate": 0.05, "schedule": "step", "step_epochs": 2,
                                           "epochs": 6}, VGG_BN)),
+    ("mnist", Case("log-softmax at the end", (), {}, plant=then(
+        own(), around(after=lambda logits: logits.log_softmax(1))))),
+    ("cifar10@16", Case("nine steps an epoch", (), {"batch_size": 128, "epochs": 10}, VGG_BN)),
+    ("cifar10@16", Case("nine steps an epoch, mixup", (),
+                     {"batch_size": 128, "epochs": 30, "mixup": 0.4, "label_smoothing": 0.1}, VGG_BN)),
+    ("mnist", Case("batches of 1", (), {**SGD, "batch_size": 1, "learning_rate": 2e-3, "epochs": 1}, plant=own())),
+    ("mnist", Case("batches of 1, AdamW", (), {"batch_size": 1, "learning_rate": 3e-4, "epochs": 1}, plant=own())),
+    ("mnist", Case("weight decay of 0.2", (), {"weight_decay": 0.2}, plant=own())),
+    ("mnist", Case("a head that begins small", (), {}, "feedforward1", plant=small_head)),
+    ("mnist", Case("registered backwards", (), {}, plant=backwards(nn.ReLU()))),
     ("mnist", Case("20 layers by He", (), {**ADAMW, "epochs": 4}, "12x(fc 64 relu) | fc 10", plant=he)),
 )  # fmt: skip
 

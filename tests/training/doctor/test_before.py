@@ -152,6 +152,8 @@ def test_a_loud_start() -> None:
         ("loss-far-from-chance", "warning")
     ]
     assert found(before.loud_start, make_evidence(None, make_look(start=(2.0, 1.0986)))) == []
+    alone = make_look(start=(5.0, 1.0986), logits=torch.randn(1, 3))  # of one picture, it is a matter of luck
+    assert found(before.loud_start, make_evidence(None, alone)) == []
 
 
 def test_chance_is_the_logarithm_of_k() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import striate as st
-from striate.training.doctor.labels import MOST_BYTES, nearest, neighbours_agree, sample, shrunk
+from striate.training.doctor.labels import MOST_BYTES, nearest, neighbours, neighbours_agree, outvoted, sample, shrunk
 from striate.training.run import Run
 from tests.conftest import make_image_set
 
@@ -30,6 +30,34 @@ def test_agreement_is_that_of_the_nearest_other_picture() -> None:
     assert by_chance == pytest.approx(sum(one**2 for one in shares))
     assert deviation == pytest.approx(math.sqrt(by_chance * (1 - by_chance) / len(split)))
     assert agree - by_chance > 5 * deviation
+
+
+def test_the_vote_of_ten_neighbours() -> None:
+    split = make_image_set(pictures=600).train
+    generator = torch.Generator().manual_seed(1)
+    changed = torch.rand(len(split), generator=generator) < 0.3
+    labels = torch.where(changed, torch.randint(0, 3, (len(split),), generator=generator), split.labels)
+    noisy = st.Split(split.images, labels, split.spec, split.origins)
+    flat = split.images.double().flatten(1)
+    asked = none = right = 0
+    for i in range(len(split)):
+        apart = (flat[i] - flat).norm(dim=1)
+        apart[apart < 1e-3] = math.inf
+        own = labels[apart.argsort()[:10]].tolist()
+        most = max(range(3), key=own.count)
+        right += most == int(labels[i])
+        asked += own.count(most) >= 6
+        none += own.count(most) >= 6 and int(labels[i]) not in own
+    guessed = float(torch.bincount(labels).max()) / len(labels)
+    skill, wrong = outvoted(run_of(noisy))
+    assert skill == pytest.approx((right / len(split) - guessed) / (1 - guessed))
+    assert wrong == pytest.approx(none / asked)
+    assert outvoted(run_of(split))[1] < 0.03 < 0.05 < wrong
+    assert outvoted(run_of(split[torch.arange(30)])) == (0.0, 0.0)  # ten of a class: none has neighbours enough
+
+
+def test_fewer_others_than_neighbours_are_all_of_them() -> None:
+    assert sorted(neighbours(torch.zeros(1, 2), torch.eye(2), 5)[0].tolist()) == [0, 1]
 
 
 def test_shuffled_labels_agree_by_chance_alone() -> None:

@@ -155,6 +155,37 @@ def test_a_norm_of_the_batch_alone_is_not_chance(image_set: st.ImageSet) -> None
     assert compared.by_chance == 0
 
 
+def test_pictures_that_are_mixed_and_norms_in_evaluation_are_seen(image_set: st.ImageSet) -> None:
+    class Mixed(nn.Module):
+        def __init__(self, dim: int) -> None:
+            super().__init__()
+            self.head, self.norm, self.dim = nn.Linear(64, 3), nn.BatchNorm2d(1), dim
+            self.norm.eval()
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return 5 * self.head(self.norm(pictures).flatten(1)).softmax(self.dim)  # type: ignore[no-any-return]
+
+    for dim, mixed in ((0, 1.0), (1, 0.0)):
+        look = take_look(run_of(Mixed(dim), image_set, torch.randn(24, 1, 8, 8), torch.arange(24) % 3), evaluate=True)
+        assert look.compared is not None
+        assert look.compared.mixed == mixed
+        assert look.evaluating == ("norm",)
+        assert [(one.name, one.turn) for one in look.layers] == [("head.weight", 0)]
+
+
+def test_modules_are_numbered_as_they_run(image_set: st.ImageSet) -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.unused, self.body = nn.Linear(8, 3), nn.Linear(8, 8), nn.Linear(64, 8)
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.head(self.body(pictures.flatten(1)).relu())  # type: ignore[no-any-return]
+
+    look = take_look(run_of(Turned(), image_set, torch.randn(4, 1, 8, 8), torch.arange(4) % 3))
+    assert {one.name: one.turn for one in look.layers} == {"head.weight": 1, "unused.weight": 2, "body.weight": 0}
+
+
 def test_dropout_in_evaluation_is_seen(image_set: st.ImageSet) -> None:
     run = run_of(Draws(), image_set, torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
     before = torch.get_rng_state()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import striate as st
+from striate.core.finding import Finding
 from striate.training.doctor import outcome
 from striate.training.doctor.evidence import Evidence
 from striate.training.doctor.look import Modes
@@ -20,6 +21,8 @@ RULES = (
     outcome.underfitting,
     outcome.norm_gap,
     outcome.evaluation_by_chance,
+    outcome.pictures_mixed,
+    outcome.norms_evaluating,
     outcome.frozen,
     outcome.nothing_learned,
 )
@@ -95,7 +98,7 @@ def test_skill_of_several_labels_is_over_the_most_frequent_ones() -> None:
 
 @pytest.mark.parametrize(("train", "val_losses", "severity"), [
     (0.99, (0.8, 0.7, 1.5), "warning"), (0.99, (0.8, 0.7, 0.8), "note"), (0.8, (0.8, 0.7, 1.5), "note"),
-    (0.8, (0.8, 0.7, 0.8), None),
+    (0.8, (0.8, 0.7, 0.8), "note"), (0.7, (0.8, 0.7, 0.8), None),
 ])  # fmt: skip
 def test_overfitting(train: float, val_losses: tuple[float, ...], severity: str | None) -> None:
     run = epochs(make_run(), (0.5, 0.2, 0.05), train, 0.6, val_losses)
@@ -103,9 +106,30 @@ def test_overfitting(train: float, val_losses: tuple[float, ...], severity: str 
     assert found(outcome.overfitting, evidence) == ([("overfitting", severity)] if severity else [])
 
 
+@pytest.mark.parametrize(
+    ("mixed", "by_chance", "is_found"), [(1.0, 0.0, True), (0.6, 0.0, True), (0.2, 0.0, False), (1.0, 0.5, False)]
+)
+def test_pictures_of_a_batch_that_are_mixed(mixed: float, by_chance: float, is_found: bool) -> None:
+    evidence = make_evidence(make_run(), make_look(compared=Modes(0.5, 0.0, 1.1, by_chance, mixed)), ended=True)
+    assert bool(found(outcome.pictures_mixed, evidence)) == is_found
+
+
+def test_a_norm_that_never_sees_a_batch() -> None:
+    norm = nn.BatchNorm2d(1)
+    run = make_run(nn.Sequential(norm, nn.Flatten(), nn.Linear(64, 3)))
+    evidence = make_evidence(run, make_look(), make_look(10, evaluating=("0",)), ended=True)
+    assert found(outcome.norms_evaluating, evidence) == [("batch-norm-evaluating", "warning")]
+    norm(torch.randn(4, 1, 8, 8))  # it has seen one: it may be meant to stay as it is
+    assert found(outcome.norms_evaluating, evidence) == []
+    unused = make_evidence(make_run(nn.Sequential(nn.BatchNorm2d(1))), make_look(), make_look(10), ended=True)
+    assert found(outcome.norms_evaluating, unused) == []
+
+
 def test_underfitting() -> None:
     evidence = make_evidence(epochs(make_run(), (1.0, 0.8, 0.795, 0.79, 0.79), 0.6, 0.6), make_look(), ended=True)
     assert found(outcome.underfitting, evidence) == [("underfitting", "warning")]
+    evidence.run.findings.append(Finding("labels-noisy", "warning", "labels", "Labels are wrong."))
+    assert found(outcome.underfitting, evidence) == []  # a larger network would learn them by heart
     evidence = make_evidence(epochs(make_run(), (1.0, 0.9, 0.8, 0.7, 0.6), 0.6, 0.6), make_look(), ended=True)
     assert found(outcome.underfitting, evidence) == []  # it still gains
     evidence = make_evidence(epochs(make_run(), (0.8, 0.7, 0.7, 0.7), 0.95, 0.95), make_look(), ended=True)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from striate.training.doctor import rates
 from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.look import Units
 from tests.training.doctor.conftest import epochs, found, make_evidence, make_look, make_run
 
 
@@ -46,6 +48,8 @@ def test_a_low_rate_is_none_where_it_learned_or_nothing_can_get_through() -> Non
     assert found(rates.rate_too_low, evidence) == [("learning-rate-too-low", "warning")]
     evidence.ended = False
     assert found(rates.rate_too_low, evidence) == []
+    few_pictures_a_step = make_evidence(epochs(make_run(), (0.8,), 0.75, 0.7), *looks, ended=True)
+    assert found(rates.rate_too_low, few_pictures_a_step) == []
 
 
 def test_a_run_that_was_stopped_in_its_warm_up_says_nothing_about_its_rate() -> None:
@@ -62,10 +66,10 @@ def test_nothing_moves() -> None:
 def test_penalty_is_one_filter_s_share_of_the_loss() -> None:
     # 4 layers of norm 4 with 10 filters each: ½ · λ · 64 / 40 = 0.8 λ for a filter; 5 % of ln 10 is 0.115.
     look = make_look(weight=4.0, gradients=(9.0,) * 4)
-    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.13), look)) == []
-    assert found(rates.penalty, make_evidence(make_run(weight_decay=0.16), look)) == [
-        ("penalty-out-of-scale", "warning")
-    ]
+    for decay, rate, is_found in ((0.13, 0.01, False), (0.16, 0.01, True), (0.16, 0.004, False)):
+        # Of 100 steps at half of the top, the last takes 3 % of the weights away.
+        evidence = make_evidence(make_run(weight_decay=decay, learning_rate=rate), look)
+        assert bool(found(rates.penalty, evidence)) == is_found
     later = make_look(50, weight=4.0, gradients=(0.01,) * 4)  # of a resumed run
     assert found(rates.penalty, make_evidence(make_run(weight_decay=0.16, l2=0.1), later)) == []
     # Σ|w| = 4 · 4 · √(100 · 2 / π) = 127.7 of Gaussian weights, 3.19 for a filter; the pull of λ is λ · √400.
@@ -85,13 +89,55 @@ def test_penalty_is_one_filter_s_share_of_the_loss() -> None:
 
 def test_few_steps() -> None:
     run = epochs(make_run(batch_size=64), (1.05,), 0.35)
-    run.steps_per_epoch = 2
+    run.steps_per_epoch, run.step = 2, 20
     evidence = make_evidence(run, make_look(), ended=True)
     assert found(rates.few_steps, evidence) == [("batch-too-large", "warning")]
     run.history[-1]["accuracy"] = 0.95  # smoothed targets: the loss is high, the answers are right
     assert found(rates.few_steps, evidence) == []
     run.history[-1] |= {"accuracy": 0.35, "loss": 0.3}
     assert found(rates.few_steps, evidence) == []
+    run.history[-1]["loss"] = 1.05
+    assert found(rates.few_steps, evidence) != []
+    run.step = 50  # which is enough to learn something
+    assert found(rates.few_steps, evidence) == []
+
+
+def relu(*silent: bool) -> Units:
+    """Return what is seen of a rectifier of eight units, of which these are silent, or all alike."""
+    return Units("body.1", "relu", torch.tensor(silent if len(silent) > 1 else silent * 8), 0.0)
+
+
+def test_a_rate_that_kills_a_rectifier() -> None:
+    alive, dead = relu(False), relu(True)
+    for seen, is_found in (
+        ((alive, dead, dead), True),
+        ((alive, alive, dead), False),  # one look might be chance
+        ((dead, dead, dead), False),  # so it began
+        ((relu(*[True] * 4, *[False] * 4), dead, dead), False),
+        ((alive, relu(False, *[True] * 7), dead), False),
+    ):
+        looks = [make_look(10 * k, units=(one,)) for k, one in enumerate(seen)]
+        assert bool(found(rates.rate_too_high, make_evidence(None, *looks))) == is_found
+    resumed = [make_look(10 * k, units=(one,)) for k, one in enumerate((alive, dead, dead), start=1)]
+    assert found(rates.rate_too_high, make_evidence(None, *resumed)) == []
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_found"),
+    [
+        ((1.0, 0.5, 1e-3, 0.0), True),  # at steps 0, 10, 40 and 99 of 100
+        ((1.0, 0.5, 0.05, 0.0), False),
+        ((1e-3, 1.0, 0.5, 0.0), False),  # a warm-up, and the end of any schedule
+        ((1e-3, 5e-3, 1e-3, 0.0), False),  # stopped before the top
+    ],
+)
+def test_a_schedule_that_leaves_nothing_of_the_rate(shares: tuple[float, ...], is_found: bool) -> None:
+    steps = (0, 10, 40, 99)
+    looks = [make_look(step, learning_rate=0.01 * share) for step, share in zip(steps, shares, strict=True)]
+    run = epochs(make_run(learning_rate=0.01, schedule="step"), (1.1, 1.09), 0.4)
+    findings = list(rates.rate_too_low(make_evidence(run, *looks, ended=True)))
+    assert [one.code for one in findings] == ["learning-rate-too-low"] * is_found
+    assert all("by step 40 of 100" in one.message and "schedule" in one.fix for one in findings)
 
 
 def test_a_layer_stands_still() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -20,6 +23,33 @@ RULES = (
 def test_a_healthy_run_has_nothing(healthy: Evidence) -> None:
     for rule in RULES:
         assert found(rule, healthy) == []
+
+
+def test_layers_are_compared_in_the_order_in_which_they_ran() -> None:
+    turned = make_look(gradients=(1.0, 1e-2, 1e-4, 1e-6))
+    turned.layers = tuple(replace(one, turn=3 - k) for k, one in enumerate(turned.layers))
+    (finding,) = signals.fading_gradients(make_evidence(None, turned, turned))
+    assert (finding.code, finding.where) == ("vanishing-gradients", "layer3")
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda logits: logits, None),
+        (lambda logits: logits.exp() / logits.exp().sum(1, keepdim=True), "softmax-before-loss"),
+        (lambda logits: logits.softmax(1).bfloat16().float() + 1e-4, "softmax-before-loss"),
+        (lambda logits: logits.abs(), None),
+        (lambda logits: torch.full_like(logits, 1 / 3), None),  # all answers are alike, which is said by itself
+        (lambda logits: logits / logits.norm(dim=1, keepdim=True), "activation-before-loss"),
+        (lambda logits: 10 * logits / logits.norm(dim=1, keepdim=True), None),  # with a scale, as in face recognition
+    ],
+)
+def test_what_comes_out_of_a_softmax_or_a_division_by_the_length(
+    make: Callable[[torch.Tensor], torch.Tensor], code: str | None
+) -> None:
+    logits = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
+    findings = found(signals.activation_at_end, make_evidence(None, make_look(logits=make(logits))))
+    assert findings == ([(code, "warning")] if code else [])
 
 
 def relu_with(silent: list[int]) -> Units:

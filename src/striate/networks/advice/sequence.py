@@ -22,7 +22,7 @@ _LINEAR = IDENTITIES | (NORMS - {"layer_norm", "rms_norm"}) | frozenset([*_MOVES
 _JOINS = frozenset(["add", "sub", "cat", "concat", "concatenate", "stack"])
 _SCALES = frozenset(["mul", "div", "add", "sub", "rsub"])
 
-_OWN = {"cross_entropy": ("softmax", "log_softmax"), "focal": ("softmax", "log_softmax"), "bce": ("sigmoid",)}
+_OWN = {"cross_entropy": "softmax", "focal": "softmax", "bce": "sigmoid"}
 
 
 def plain_depth(graph: Graph, layers: Sequence[Node]) -> Iterator[Finding]:
@@ -137,13 +137,14 @@ def _missing(node: Node, before: Sequence[Node]) -> Finding:
 def second_softmax(graph: Graph, loss: str) -> Iterator[Finding]:
     """Yield ``softmax-before-loss``: the network ends in what the loss applies itself.
 
-    Twice normalised, a sure answer is at most e times as likely as any other, and gradients shrink with it.
+    Twice normalised, a sure answer is at most e times as likely as any other, and gradients shrink with it. A softmax
+    whose logarithm is taken does no harm: the softmax of that is the same.
     """
     for name in graph.outputs:
         node = graph[name]
-        while node.operation in IDENTITIES | {"log", "clamp"} and len(node.inputs) == 1:
+        while node.operation in IDENTITIES | {"clamp"} and len(node.inputs) == 1:
             node = graph[node.inputs[0]]
-        if node.operation in _OWN.get(loss, ()):
+        if node.operation == _OWN.get(loss):
             message = (
                 f"The network ends in {node.operation}, and the loss ({loss.replace('_', '-')}) applies its own: it "
                 "needs logits. Applied twice, it flattens the answers, and the network hardly learns."

@@ -23,6 +23,7 @@ from striate.training.run import Run
 STRUCTURE = ("no-non-linearity", "softmax-before-loss")
 LOOKED_AT = 500  # pictures that are asked whether anything is in them
 MOST_BLANK = 0.2  # of them: some scans and masks are blank by right
+BARELY = 3  # of 255, by which pixels of one colour may differ: what JPEG and cameras add
 FEW_PER_CLASS = 20
 OFF_CENTRE, LEAST_DEVIATION, MOST_DEVIATION = 3.0, 0.05, 10.0
 LOUD_START = 2.0  # times the loss of no answer at all
@@ -31,6 +32,7 @@ NORM_BATCH = 3  # pictures that a batch norm needs at least
 NORM_MOMENTUM = 0.5  # from which running statistics are those of fewer than three batches
 DROPPED = 0.8  # part of the units that dropout leaves out
 SMOOTHED = 0.5  # part of the target
+HEARD = 8  # pictures of a batch, from which its loss is no matter of luck
 LINEAR = 1 / 3  # of the layers, whose input is linear in those before
 
 
@@ -100,11 +102,11 @@ def _blank(least: Tensor, most: Tensor) -> Tensor:
     Args:
         least, most: values of each channel, (N, C).
     """
-    flat = (most == least).all(1)
+    flat = (most - least <= BARELY).all(1)  # uint8, and most is never less
     if not bool(flat.any()):
         return flat
     colours, counts = torch.unique(least[flat], dim=0, return_counts=True)
-    same: Tensor = (least == colours[counts.argmax()]).all(1)
+    same: Tensor = ((least.int() - colours[counts.argmax()].int()).abs() <= BARELY).all(1)
     return flat & same
 
 
@@ -154,7 +156,7 @@ def class_without_pictures(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("class-without-pictures", "warning", f"class {names[0]}", message, numbers, fix)
 
 
-def _batch_norms(run: Run) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+def batch_norms(run: Run) -> dict[str, nn.modules.batchnorm._BatchNorm]:
     """Return the batch norms that see batches: those of stages that are always frozen keep their statistics."""
     still, named = always_frozen(run), run.network.named_modules()
     return {path: one for path, one in named if isinstance(one, nn.modules.batchnorm._BatchNorm) and one not in still}
@@ -169,7 +171,7 @@ def small_norm_batch(evidence: Evidence) -> Iterator[Finding]:
     """
     run = evidence.run
     size = run.batch_size if run.recipe.sync_norm else run.own_batch_size
-    if size <= NORM_BATCH and _batch_norms(run):
+    if size <= NORM_BATCH and batch_norms(run):
         message = (
             f"Batch norm takes mean and variance from batches of {size}: they are mostly chance, and another scale "
             "than the one in evaluation."
@@ -186,7 +188,7 @@ def norm_momentum(evidence: Evidence) -> Iterator[Finding]:
     """
     norms = {
         path: one
-        for path, one in _batch_norms(evidence.run).items()
+        for path, one in batch_norms(evidence.run).items()
         if one.track_running_stats and one.momentum is not None
     }
     steps = evidence.run.total_steps
@@ -297,6 +299,8 @@ def loud_start(evidence: Evidence) -> Iterator[Finding]:
     """
     look = evidence.looks[0]
     loss, chance = look.start
+    if len(look.logits) < HEARD:  # bad luck of a few
+        return
     if loss > LOUD_START * chance + 0.5:
         scale = float(look.logits.std())
         message = (

@@ -21,7 +21,7 @@ from striate.training.forward import loss_of
 from striate.training.run import Run
 
 _BLOCKED = ("dead-units", "no-gradient", "vanishing-gradients", "answers-alike", "saturated-units")
-_SMOOTH = 0.9  # part that the running mean of the loss keeps at each step
+_SMOOTH = 0.9  # part that the running mean of the loss keeps at each step of 64 pictures; of fewer it keeps more
 _LABELS, _MOST_LOGITS = 4_096, 1 << 22  # by which the loss of no answer is measured
 
 
@@ -59,7 +59,8 @@ class Evidence:
         """Add the loss of a step."""
         if math.isnan(self.first):
             self.first = self.smooth = loss
-        self.smooth = _SMOOTH * self.smooth + (1 - _SMOOTH) * loss
+        new = (1 - _SMOOTH) * min(1.0, self.run.batch_size / 64)
+        self.smooth += new * (loss - self.smooth)
         self.highest = max(self.highest, self.smooth)
 
     def forget_answers(self) -> None:
@@ -140,6 +141,11 @@ class Evidence:
         return (self.train_skill if self.val_skill is None else self.val_skill) > 0.8
 
     @property
+    def learned_half(self) -> bool:
+        """Whether half of what there is was learned."""
+        return (self.train_skill if self.val_skill is None else self.val_skill) > 0.5
+
+    @property
     def learned_nothing(self) -> bool:
         """Whether the epochs so far show hardly more than guessing the most frequent class."""
         return max(self.train_skill, self.val_skill or -1.0) < 0.1
@@ -165,7 +171,11 @@ class Evidence:
     @property
     def blocked(self) -> bool:
         """Whether it was found that no gradient, or nothing of the picture, gets through."""
-        return any(one.code in _BLOCKED for one in self.run.findings)
+        return self.found(*_BLOCKED)
+
+    def found(self, *codes: str) -> bool:
+        """Return whether one of these was found."""
+        return any(one.code in codes for one in self.run.findings)
 
 
 def always_frozen(run: Run) -> set[nn.Module]:

@@ -14,6 +14,7 @@ from striate.training.run import Run
 
 PICTURES = 2_000  # whose neighbours are looked for
 MOST_BYTES = 2**25  # of pictures that are looked at: of large ones there are fewer
+VOTES, AGREE = 10, 6  # neighbours, and how many of them have one label where they agree
 SIDE = 16  # pixels that pictures are shrunk to at most
 _AT_ONCE = 32  # pictures as float, and rows of distances
 _COPIES = 1e-6  # squared distance of shrunk pictures: those below it are the same, but for what is rounded
@@ -35,6 +36,31 @@ def neighbours_agree(run: Run) -> tuple[float, float, float]:
     return agree, by_chance, deviation
 
 
+def outvoted(run: Run) -> tuple[float, float]:
+    """Return how often most neighbours of a picture agree, beyond chance, and how often none of these has its label.
+
+    Of ten neighbours at least six, with the label of none of them: that a label is wrong is then likely (Wilson,
+    Asymptotic properties of nearest neighbor rules using edited data, 1972, drops such pictures). Pictures of classes
+    that are too rare for neighbours of their own are left out.
+
+    Returns:
+        Of all pictures the part for which most neighbours have the right label, 0 for as many as by always saying the
+        most frequent one and 1 for all; of those whose neighbours agree, the part whose label none of them has.
+    """
+    split, classes = sample(run.learned, PICTURES), run.spec.task.classes
+    flat, labels = shrunk(split.images), split.labels
+    votes = F.one_hot(labels[neighbours(flat, flat, VOTES)], classes).sum(1)  # (N, K)
+    most, said = votes.max(1)
+    counts = torch.bincount(labels, minlength=classes)
+    asked = (most >= AGREE) & (counts[labels] >= 2 * VOTES)
+    if not bool(asked.any()):
+        return 0.0, 0.0
+    guessed = float(counts.max()) / len(labels)
+    skill = (float((said == labels).double().mean()) - guessed) / max(1e-12, 1 - guessed)
+    none = votes.gather(1, labels[:, None])[:, 0] == 0
+    return skill, float(none[asked].double().mean())
+
+
 def sample(learned: Split | Stream, pictures: int) -> Split:
     """Return at most this many of the pictures, and of MOST_BYTES, evenly spaced; of a stream, what it has at hand."""
     pictures = max(1, min(pictures, MOST_BYTES // math.prod(learned.spec.input.shape)))
@@ -46,9 +72,15 @@ def sample(learned: Split | Stream, pictures: int) -> Split:
 
 
 def nearest(ones: Tensor, others: Tensor, *, copies: bool = False) -> Tensor:
-    """Return which of ``others`` (M, D) is nearest to each of ``ones`` (N, D), by Euclid, as (N,) int64.
+    """Return which of ``others`` (M, D) is nearest to each of ``ones`` (N, D), as (N,) int64. See `neighbours`."""
+    return neighbours(ones, others, 1, copies=copies)[:, 0]
+
+
+def neighbours(ones: Tensor, others: Tensor, count: int, *, copies: bool = False) -> Tensor:
+    """Return which of ``others`` (M, D) are nearest to each of ``ones`` (N, D), by Euclid, as (N, count) int64.
 
     Args:
+        count: at most M of them.
         copies: whether an equal one counts; where ``ones`` are among ``others``, each finds itself then.
     """
     others = others.double()  # in float32 the rounding is more than pictures differ by
@@ -56,7 +88,8 @@ def nearest(ones: Tensor, others: Tensor, *, copies: bool = False) -> Tensor:
     found = []
     for some in torch.split(ones.double(), _AT_ONCE):
         apart = torch.addmm(lengths + some.square().sum(1, keepdim=True), some, others.T, alpha=-2)  # squared
-        found.append((apart if copies else apart.masked_fill_(apart < _COPIES, math.inf)).argmin(1))
+        apart = apart if copies else apart.masked_fill_(apart < _COPIES, math.inf)
+        found.append(apart.topk(min(count, len(others)), largest=False).indices)
     return torch.cat(found)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from striate.core.copying import copy_of
 from striate.training.doctor.observed import answer
@@ -20,6 +22,7 @@ from striate.training.run import Run
 PICTURES = 64  # of the batch, that the copy is shown
 AGAIN = 8  # of them, that evaluation is shown again
 BY_CHANCE = 1e-2  # of the largest logit, by which answers differ that are not the same but for rounding
+MIXED = 0.1  # of the largest logit, by which answers differ that depend on other pictures: far more than rounding
 SATURATED = {"tanh": 0.97, "sigmoid": 0.985}  # outputs whose slope is 6 % of the steepest: 1 − 0.97², 4 · 0.985 · 0.015
 _IN_PLACE = ("relu", "relu6", "sigmoid", "tanh", "hardtanh", "elu", "silu")  # they may write over what they are given
 
@@ -35,6 +38,8 @@ class Layer:
         gradient: norm of their gradient; None where there is none.
         count: numbers in it.
         filters: how many filters or units it has.
+        turn: of its module among those with weights, in the order in which they ran; after all of them where it did
+            not.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Layer:
     gradient: float | None
     count: int
     filters: int
+    turn: int = 0
 
     @property
     def typical_gradient(self) -> float:
@@ -77,12 +83,14 @@ class Modes:
         gap: the loss in evaluation less that.
         none: the loss where all logits are 0.
         by_chance: part of the pictures that evaluation, done again, gives other logits.
+        mixed: part of the pictures that get other logits among others than among few; 0 where a norm does that.
     """
 
     loss: float
     gap: float
     none: float
     by_chance: float
+    mixed: float = 0.0
 
 
 @final
@@ -100,8 +108,10 @@ class Look:
         first_inputs: mean and deviation per channel of what the first layer with weights is given.
         logits: (B, K) of the batch, on the CPU.
         last: the operation that made the logits of the copy, such as ``linear``; empty where it was not seen.
+        evaluating: batch norms that ran in evaluation mode.
         still: layers that had a gradient and that the update left exactly as they were.
-        update: how far the update moved the weights, as a share of their norm: the median over the layers.
+        update: how far the update moved the weights, as a share of their norm: the median over the layers that had a
+            gradient.
         compared: the same pictures in training and in evaluation; None where that was not measured.
     """
 
@@ -112,6 +122,7 @@ class Look:
     units: tuple[Units, ...] = ()
     first_inputs: tuple[tuple[float, float], ...] = ()
     last: str = ""
+    evaluating: tuple[str, ...] = ()
     still: tuple[str, ...] = ()
     update: float = math.nan
     learning_rate: float = 0.0
@@ -136,7 +147,9 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     twin, pictures = copy_of(run.network), seen.pictures[:PICTURES]
     told = _Signals(twin)
     outputs = answer(twin, pictures, run, told.tell)
-    look.units, look.first_inputs = tuple(told.units), told.first_inputs
+    look.units, look.first_inputs, look.evaluating = tuple(told.units), told.first_inputs, tuple(told.evaluating)
+    last = len(told.turns)
+    look.layers = tuple(replace(one, turn=told.turns.get(one.name.rpartition(".")[0], last)) for one in look.layers)
     look.last = told.last if told.memory == main_logits(outputs).data_ptr() else ""
     logits = main_logits(outputs)
     del twin, told, outputs  # the comparison takes a copy of its own
@@ -162,10 +175,14 @@ def compare_modes(run: Run, trained: Tensor | None = None) -> Modes:
     once = main_logits(answer(twin, pictures, run, draw=0))
     # The same few each time: a norm without running statistics sees all that it is shown together.
     some, again = (main_logits(answer(twin, pictures[:AGAIN], run, draw=draw)).float() for draw in (0, 1))
-    apart = (some - again).abs().amax(1) > BY_CHANCE * some.abs().amax().clamp_min(1e-30)
+    largest = some.abs().amax().clamp_min(1e-30)
+    apart = (some - again).abs().amax(1) > BY_CHANCE * largest
+    by_batch = any(isinstance(one, BatchNorm) and not one.track_running_stats for one in twin.modules())
+    mixed = (once[:AGAIN].float() - some).abs().amax(1) > MIXED * largest
     gap = _loss(once, targets, run, run.class_weights) - loss
     none = _loss(torch.zeros_like(once), targets, run, run.class_weights)
-    return Modes(loss, gap, none, float(apart.float().mean()))
+    alone = 0.0 if by_batch else float(mixed.float().mean())
+    return Modes(loss, gap, none, float(apart.float().mean()), alone)
 
 
 def _loss(logits: Tensor, targets: Tensor, run: Run, weights: Tensor | None) -> float:
@@ -202,12 +219,17 @@ class _Signals:
         self.units: list[Units] = []
         self.first_inputs: tuple[tuple[float, float], ...] = ()
         self.last, self.memory = "", 0
+        self.turns: dict[str, int] = {}
+        self.evaluating: list[str] = []
         self._met: Counter[str] = Counter()
-        for module in twin.modules():
+        for path, module in twin.named_modules():  # of the copy, which is thrown away
             if any(p.dim() >= 2 for p in module.parameters(recurse=False)):
-                module.register_forward_pre_hook(self._enter)  # of the copy, which is thrown away
+                module.register_forward_pre_hook(partial(self._enter, path))
+            if isinstance(module, BatchNorm) and not module.training:
+                module.register_forward_pre_hook(lambda module, inputs, path=path: self.evaluating.append(path))
 
-    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.turns.setdefault(path, len(self.turns))
         if self.first_inputs or not inputs or not isinstance(inputs[0], Tensor):
             return
         given = inputs[0].float()

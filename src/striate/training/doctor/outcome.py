@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from striate.core.finding import Finding
+from striate.training.doctor.before import batch_norms
 from striate.training.doctor.evidence import Evidence, always_frozen
 from striate.training.doctor.labels import neighbours_agree
 
@@ -103,12 +105,13 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
         return
     train, losses = evidence.train_skill, [entry["val_loss"] for entry in history]
     worse, by_heart = losses[-1] > RISEN * min(losses), train > BY_HEART
-    if train - skill < GAP or not (worse or by_heart):
+    if train - skill < GAP:
         return
     best = losses.index(min(losses)) + 1
     mean = ", in the mean over classes" * evidence.balanced
     message = (
-        f"The network learns its pictures by heart: {evidence.train_accuracy:.1%} of those of train are right, "
+        f"{'The network learns its pictures by heart' if by_heart else 'What is learned does not hold on val'}: "
+        f"{evidence.train_accuracy:.1%} of those of train are right, "
         f"{evidence.val_accuracy:.1%} of val at best{mean}; the loss on val was lowest after epoch "
         f"{best} ({min(losses):.3g}, at the end {losses[-1]:.3g})."
     )
@@ -125,7 +128,7 @@ def underfitting(evidence: Evidence) -> Iterator[Finding]:
     history = evidence.run.history
     if not evidence.ended or not evidence.single or len(history) < ENOUGH_EPOCHS:
         return
-    if evidence.learned_nothing or evidence.learned_much:
+    if evidence.learned_nothing or evidence.learned_much or evidence.found("learning-rate-too-low", "labels-noisy"):
         return
     losses = [entry["loss"] for entry in history]
     if losses[-1] < POOR * evidence.chance:
@@ -178,6 +181,42 @@ def evaluation_by_chance(evidence: Evidence) -> Iterator[Finding]:
     fix = "Give a dropout that is a function training=self.training, or make it an nn.Dropout."
     numbers = {"by_chance": compared.by_chance}
     yield Finding("evaluation-by-chance", "warning", "network", message, numbers, fix)
+
+
+def pictures_mixed(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``pictures-mixed``: in evaluation, a picture's answer depends on the others that are shown with it."""
+    compared = evidence.looks[-1].compared if evidence.looks else None
+    if not evidence.ended or compared is None or compared.by_chance or compared.mixed < 0.5:
+        return
+    message = (
+        f"In evaluation, {compared.mixed:.0%} of the pictures get other logits among 64 than among 8: pictures of a "
+        "batch are mixed with each other."
+    )
+    fix = "Look for a reshape, transpose, mean or softmax that goes over the first axis, which is that of pictures."
+    yield Finding("pictures-mixed", "warning", "network", message, {"mixed": compared.mixed}, fix)
+
+
+def norms_evaluating(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ``batch-norm-evaluating``: a batch norm that has never seen a batch runs in evaluation mode.
+
+    It divides by the deviation that it began with, 1: there is no norm. One that has seen some may be meant to stay.
+    """
+    looks = evidence.looks
+    if not evidence.ended or not looks:
+        return
+    norms = batch_norms(evidence.run)
+    unseen = [path for path in looks[-1].evaluating if path in norms and _never_saw(norms[path])]
+    if unseen:
+        message = (
+            f"{unseen[0]}{f' and {len(unseen) - 1} more norms' if len(unseen) > 1 else ''} ran in evaluation mode, and "
+            "has never seen a batch: it takes mean 0 and variance 1 for what it is given, and normalises nothing."
+        )
+        fix = "Leave it in training mode: look for an eval() in the network's forward, or in a train() of its own."
+        yield Finding("batch-norm-evaluating", "warning", unseen[0], message, {"norms": float(len(unseen))}, fix)
+
+
+def _never_saw(norm: BatchNorm) -> bool:
+    return norm.num_batches_tracked is not None and not int(norm.num_batches_tracked)
 
 
 def frozen(evidence: Evidence) -> Iterator[Finding]:

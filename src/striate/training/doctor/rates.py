@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from striate.core.finding import Finding
 from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.look import Look
+from striate.training.doctor.signals import FEWEST_UNITS
 
 LARGE_UPDATE = 0.5  # of the norm of a layer's weights, in one step
 LARGEST_AT_TOP = 1.0
@@ -17,9 +19,11 @@ UNLEARNED = 0.5  # of the loss of no answer
 RISEN = 1.3  # times the loss of no answer, as a running mean over steps
 RISEN_WEIGHTED = 2.0  # the same where a batch with a rare class is worth several without
 FILTER_PENALTY = 0.05  # of the loss of no answer, for one filter
+LEFT, EARLY_ON = 0.01, 0.75  # of the top of the rate, of the run
+SHRUNK = 0.04  # part of the weights that a decay apart from the loss takes away in the run
 OF_TEN_CLASSES = math.log(10)
 PULL = 1.0  # of the gradient
-FEW_STEPS = 10  # in an epoch
+FEW_STEPS, FEW_IN_ALL = 10, 50  # in an epoch, in a run
 CLIPPED = 100  # times the norm that a gradient is clipped to
 
 
@@ -28,37 +32,69 @@ def rate_too_high(evidence: Evidence) -> Iterator[Finding]:
 
     Either an update is as large as half of the weights, so that little of what was learned before is left; or the first
     one, at the rate of the top of the schedule, would be larger than the weights that it starts from; or the loss has
-    risen clearly above that of no answer at all, which no descent does.
+    risen clearly above that of no answer at all, which no descent does; or all units of a rectifier died, of which most
+    were alive at the start.
     """
     recipe, update = evidence.run.recipe, max(evidence.updates, default=0.0)
     at_top = evidence.first_update_at_top
     most = RISEN if evidence.run.class_weights is None else RISEN_WEIGHTED
     risen = evidence.highest > most * max(evidence.first, evidence.chance)
-    if not (update > LARGE_UPDATE or at_top > LARGEST_AT_TOP or risen):
+    killed = _killed(evidence)
+    if not (update > LARGE_UPDATE or at_top > LARGEST_AT_TOP or risen or killed):
         return
     if update > LARGE_UPDATE:
         why = f"one step changed the weights of a layer by {update:.0%} of their size, and 0.1 to 1 % is usual"
     elif at_top > LARGEST_AT_TOP:
         why = f"at that rate, the first step would have been {at_top:.2g} times as large as the weights of a layer"
-    else:
+    elif risen:
         why = f"the loss rose to {evidence.highest:.3g}, and no answer at all would cost {evidence.chance:.3g}"
+    else:
+        why = f"the units of {killed} were alive at the start, and now all of them are 0 for every picture"
     message = f"The learning rate, {recipe.learning_rate:g} at its top, is too high: {why}."
     numbers = {"update": update, "first_at_top": at_top, "highest_loss": evidence.highest, "chance": evidence.chance}
     fix = f"Take --lr {recipe.learning_rate / (100 if max(update, at_top) > 3 else 10):g}."
     yield Finding("learning-rate-too-high", "warning", "recipe", message, numbers, fix)
 
 
+def _killed(evidence: Evidence) -> str:
+    """Return where all units of a rectifier are silent at two looks, of which most were not at the start, if anywhere.
+
+    There is none in a resumed run, whose start was not seen.
+    """
+    looks = evidence.looks
+    if len(looks) < 3 or looks[0].step:
+        return ""
+    silent = [
+        {one.where: float(one.silent.float().mean()) for one in look.units if len(one.silent) >= FEWEST_UNITS}
+        for look in (looks[0], *looks[-2:])
+    ]
+    alive = [where for where, share in silent[0].items() if share < 0.5]
+    return next((where for where in alive if all(look.get(where) == 1 for look in silent[1:])), "")
+
+
 def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``learning-rate-too-low``: at the end most is still to be learned, and the steps were tiny.
 
     About a thousandth of a layer's norm per step is usual; with a tenth of that, and a loss that has not come down,
-    the weights are hardly farther than where they began.
+    the weights are hardly farther than where they began. Or the schedule left hardly anything of the rate early on.
     """
     if not evidence.ended or not evidence.run.history or len(evidence.updates) < 2:
         return
     recipe, usual = evidence.run.recipe, evidence.usual_update
     loss = evidence.run.history[-1]["loss"]
-    if not 0 < usual < SMALL_UPDATE or loss < UNLEARNED * evidence.chance or evidence.blocked:
+    if loss < UNLEARNED * evidence.chance or evidence.blocked or (evidence.single and evidence.learned_half):
+        return
+    if (fallen := _fallen(evidence)) is not None:
+        message = (
+            f"The learning rate fell from {recipe.learning_rate:g} to {fallen.learning_rate:.1g} by step "
+            f"{fallen.step} of {evidence.run.total_steps}, and the loss is still {loss:.3g} (no answer: "
+            f"{evidence.chance:.3g}): most steps changed nothing."
+        )
+        numbers = {"rate": fallen.learning_rate, "step": float(fallen.step), "loss": loss}
+        fix = f"Take another schedule than {recipe.schedule}, such as --schedule one_cycle, or let it fall later."
+        yield Finding("learning-rate-too-low", "warning", "recipe", message, numbers, fix)
+        return
+    if not 0 < usual < SMALL_UPDATE:
         return
     if max(look.learning_rate for look in evidence.looks) < recipe.learning_rate / 2:  # stopped before the top
         return
@@ -71,6 +107,16 @@ def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
     factor = min(FASTEST, 10 ** round(math.log10(3e-3 / usual)))
     fix = f"Take --lr {recipe.learning_rate * factor:g}."
     yield Finding("learning-rate-too-low", "warning", "recipe", message, numbers, fix)
+
+
+def _fallen(evidence: Evidence) -> Look | None:
+    """Return the look, well before the end, at which hardly anything was left of a rate that had been at its top."""
+    top, reached = evidence.run.recipe.learning_rate, False
+    for look in evidence.looks:
+        reached = reached or look.learning_rate > top / 2
+        if reached and look.learning_rate < LEFT * top and look.step < EARLY_ON * evidence.run.total_steps:
+            return look
+    return None
 
 
 def nothing_moves(evidence: Evidence) -> Iterator[Finding]:
@@ -119,11 +165,14 @@ def penalty(evidence: Evidence) -> Iterator[Finding]:
 
     With ½λΣw² or λΣ|w|, λ the recipe's l2, weight decay or l1: either the penalty of a single filter is worth a good
     part of the loss of no answer, of ten classes at least, so that no filter pays for itself, or the pull of a penalty
-    in the loss, λ‖w‖ or λ√n of n weights, is at the start larger than that of the pictures.
+    in the loss, λ‖w‖ or λ√n of n weights, is at the start larger than that of the pictures. Weight decay is no part of
+    the loss and takes away the part λ · rate of the weights at each step, which in a short run is next to nothing.
     """
     recipe, look = evidence.run.recipe, evidence.looks[0]
     if look.step:  # of a resumed run: what pulls is small by then, and so are the weights
         return
+    shrinks = recipe.weight_decay * recipe.learning_rate * evidence.run.total_steps / 2 > SHRUNK  # half of the top
+    decay = recipe.weight_decay if shrinks or recipe.optimizer == "sgd" else 0.0
     squares = sum(layer.weight**2 for layer in look.layers)
     sizes = sum(math.sqrt(2 / math.pi * layer.count) * layer.weight for layer in look.layers)  # Σ|w| of Gaussian ones
     filters = max(1, sum(layer.filters for layer in look.layers))
@@ -131,7 +180,7 @@ def penalty(evidence: Evidence) -> Iterator[Finding]:
     count = math.sqrt(sum(layer.count for layer in look.layers))
     for name, factor, total, pull in (
         ("l2", recipe.l2, 0.5 * recipe.l2 * squares, recipe.l2 * math.sqrt(squares) / gradient),
-        ("weight-decay", recipe.weight_decay, 0.5 * recipe.weight_decay * squares, 0.0),
+        ("weight-decay", decay, 0.5 * decay * squares, 0.0),
         ("l1", recipe.l1, recipe.l1 * sizes, recipe.l1 * count / gradient),
     ):
         outweighs = total / filters > FILTER_PENALTY * max(evidence.chance, OF_TEN_CLASSES) or pull > PULL
@@ -152,7 +201,7 @@ def penalty(evidence: Evidence) -> Iterator[Finding]:
 def few_steps(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``batch-too-large``: an epoch has a handful of steps, and the run ended before it had learned."""
     run = evidence.run
-    if not evidence.ended or not run.history or run.steps_per_epoch >= FEW_STEPS:
+    if not evidence.ended or not run.history or run.steps_per_epoch >= FEW_STEPS or run.step >= FEW_IN_ALL:
         return
     loss, size = run.history[-1]["loss"], min(run.recipe.batch_size, len(run.learned))
     if size < 32 or loss < UNLEARNED * evidence.chance or (evidence.single and evidence.learned_much):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 
+from torch import Tensor
+
 from striate.core.finding import Finding, Severity
 from striate.training.doctor.evidence import Evidence
 from striate.training.doctor.look import Layer, Look
@@ -12,6 +14,7 @@ from striate.training.doctor.look import Layer, Look
 SOME_DEAD, MOST_DEAD, MOST_SATURATED = 0.6, 0.9, 0.6
 FEWEST_UNITS = 8  # of a rectifier: of one that squeezes maps into a few numbers, all may well be 0
 ALIKE = 1e-3  # deviation over the pictures, of the root mean square
+SHORT = 3.0  # of logits that all have one length: the best of ten classes gets two thirds at most
 FADED = 1e-3  # typical gradient of the first layers, of that of the last ones
 SEVERAL, MANY = 2, 4  # looks in a row that must agree
 # Non-linear operations that leave out a part of what logits must be able to say, and what is left.
@@ -79,7 +82,7 @@ def fading_gradients(evidence: Evidence) -> Iterator[Finding]:
     if len(ratios) < SEVERAL or any(ratio is None for ratio in ratios):
         return
     ratio = statistics.median(one for one in ratios if one is not None)
-    layers = [layer for layer in evidence.looks[-1].layers if layer.gradient is not None]
+    layers = _with_gradient(evidence.looks[-1].layers)
     first, last = layers[0].name, layers[-1].name
     numbers = {"ratio": ratio, "layers": float(len(layers))}
     if all(one is not None and one < FADED for one in ratios):
@@ -97,11 +100,16 @@ def fading_gradients(evidence: Evidence) -> Iterator[Finding]:
 
 def _fading(layers: tuple[Layer, ...]) -> float | None:
     """Return the typical gradient of the first third of the layers over that of the last third; None of too few."""
-    known = [layer.typical_gradient for layer in layers if layer.gradient]
+    known = [layer.typical_gradient for layer in _with_gradient(layers)]
     if len(known) < 4:
         return None
     third = len(known) // 3
     return statistics.median(known[:third]) / statistics.median(known[-third:])
+
+
+def _with_gradient(layers: tuple[Layer, ...]) -> list[Layer]:
+    """Return the layers that got one, in the order in which they ran."""
+    return sorted((layer for layer in layers if layer.gradient), key=lambda layer: layer.turn)
 
 
 def no_gradient(evidence: Evidence) -> Iterator[Finding]:
@@ -135,9 +143,9 @@ def activation_at_end(evidence: Evidence) -> Iterator[Finding]:
     The softmax of logits within 0 and 1 gives a sure answer at most e times the share of any other; where a ReLU is 0,
     no gradient says that a class should have had more.
     """
-    last = evidence.looks[0].last
+    last, logits = evidence.looks[0].last, evidence.looks[0].logits
     own = "its own sigmoid" if evidence.run.recipe.loss == "bce" else "logits of any size"
-    if last == "softmax":
+    if last == "softmax" or _add_up_to_one(logits):
         message = "The network ends in softmax, and the loss applies its own: it flattens the answers."
         fix = "Let the network return what goes into the softmax."
         yield Finding("softmax-before-loss", "warning", "logits", message, {}, fix)
@@ -148,6 +156,30 @@ def activation_at_end(evidence: Evidence) -> Iterator[Finding]:
         )
         fix = f"Let the network return what goes into the {last}."
         yield Finding("activation-before-loss", "warning", "logits", message, {}, fix)
+    elif (length := _length_of_all(logits)) is not None and length < SHORT:
+        message = (
+            f"The logits of every picture have the length {length:.3g}: no answer can be sure, and "
+            f"{evidence.run.recipe.loss} expects {own}."
+        )
+        fix = "Multiply them by a number that is learned, 10 to begin with, or leave out what divides by their length."
+        yield Finding("activation-before-loss", "warning", "logits", message, {"length": length}, fix)
+
+
+def _add_up_to_one(logits: Tensor) -> bool:
+    """Return whether logits (B, K) are shares, whatever made them: in bf16, sums are right to two digits."""
+    several = logits.dim() == 2 and logits.shape[1] > 1 and float(logits.std(0).max()) > 0
+    return several and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-2).all())
+
+
+def _length_of_all(logits: Tensor) -> float | None:
+    """Return the length that the logits (B, K) of all pictures have, different as they are; None where it differs."""
+    if len(logits) < SEVERAL or logits.shape[1] < 3:
+        return None
+    lengths = logits.norm(dim=1)
+    length = float(lengths.mean())
+    rounding = 1e-2 * length  # of bf16
+    same = float((lengths - length).abs().max()) < rounding < float(logits.std(0).mean())
+    return length if same else None
 
 
 def same_for_all(evidence: Evidence) -> Iterator[Finding]:

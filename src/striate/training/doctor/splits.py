@@ -13,7 +13,7 @@ from striate.data.balance import class_counts
 from striate.data.imageset import Split
 from striate.prediction.predictor import compute_logits
 from striate.training.doctor.evidence import Evidence
-from striate.training.doctor.labels import nearest, sample, shrunk
+from striate.training.doctor.labels import nearest, outvoted, sample, shrunk
 
 PICTURES = 500  # of each
 FEWEST = 50
@@ -25,6 +25,8 @@ DEVIATIONS = 4.0
 BETTER = 0.1  # accuracy, by which val must be better for the labels of train to be asked
 UNFORESEEN = 0.6  # area under the ROC curve of sureness: ½ where errors have nothing to do with it
 LEARNED = 1 / 3  # skill on val, below which a network is rightly unsure of all
+OUTVOTED = 0.1  # of the pictures whose neighbours agree on a label
+NEIGHBOURS_KNOW = 0.4  # skill of neighbours, below which they are no judges
 ERRORS = 0.15  # of the answers, from which it can be measured
 
 
@@ -42,6 +44,15 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
     on_train = evidence.train_skill
     lost = on_train - skill
     if lost < WORSE and (on_train < LITTLE or lost < MOSTLY_LOST * on_train):
+        return
+    size, last = (run.spec.input.height, run.spec.input.width), run.recipe.plan[-1].resolution
+    if last is not None and (last, last) != size:
+        message = (
+            f"The last phase learns from pictures of {last}×{last}, and val and prediction have {size[0]}×{size[1]}: "
+            f"skill is {on_train:.2f} on train and {skill:.2f} on val."
+        )
+        fix = "Let the last phase have no resolution: a few epochs at full size are enough."
+        yield Finding("val-unlike-train", "warning", "val", message, {"resolution": last, "val_skill": skill}, fix)
         return
     count = min(len(run.learned), len(run.val), PICTURES)
     if count < FEWEST:
@@ -97,13 +108,26 @@ def labels_agree(train: Split, val: Split) -> tuple[float, float]:
 def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``labels-noisy``: many labels are wrong, and which ones the pictures do not say.
 
-    Either the pictures that were learned from are answered worse than those of val, which no network does to labels
+    Either the neighbours of many a picture agree on another label than it has, none of them having its own; or the
+    pictures that were learned from are answered worse than those of val, which no network does to labels
     that are as right in both; or the answers on val are wrong as often where the network is sure as where it is not,
     which is so of labels that were changed by chance and not of pictures that are hard (Northcutt et al., Confident
     Learning, JAIR 2021, tell the two apart by how sure a network is).
     """
     run, skill = evidence.run, evidence.val_skill
-    if not evidence.ended or not evidence.single or run.val is None or skill is None or skill < 2 * BETTER:
+    if not evidence.ended or not evidence.single or not run.history:
+        return
+    worst = min(evidence.train_accuracy, 1.0 if evidence.val_accuracy is None else evidence.val_accuracy)
+    if worst < 1 - OUTVOTED:
+        neighbours_skill, wrong = outvoted(run)
+        if neighbours_skill > NEIGHBOURS_KNOW and wrong > OUTVOTED:
+            message = (
+                f"Labels seem to be wrong by chance: of the pictures whose neighbours agree, {wrong:.0%} have a label "
+                "that none of ten neighbours has; where labels are right it is 0 to 3%."
+            )
+            yield _noisy(message, {"outvoted": wrong, "neighbours_skill": neighbours_skill})
+            return
+    if run.val is None or skill is None or skill < 2 * BETTER:
         return
     train_accuracy, val_accuracy = run.history[-1]["accuracy"], max(one["val_accuracy"] for one in run.history)
     if val_accuracy - train_accuracy > BETTER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from typing import final
@@ -67,6 +68,8 @@ AFTER: tuple[Rule, ...] = (
     rates.few_steps,
     outcome.shuffled,
     outcome.evaluation_by_chance,
+    outcome.pictures_mixed,
+    outcome.norms_evaluating,
     splits.val_unlike_train,
     splits.noisy_labels,
     outcome.overfitting,
@@ -145,9 +148,10 @@ class Doctor(Observer):
         self._before_update = None
         new = learning_weights(run.network).values()
         moved = norms([one.detach() - before for one, before in zip(new, old, strict=True)])
-        shares = sorted(m / w for m, w in zip(moved, norms(old), strict=True) if w > 0)
-        look.still = tuple(layer.name for layer, m in zip(look.layers, moved, strict=True) if not m and layer.gradient)
-        look.update = shares[len(shares) // 2] if shares else math.nan
+        learning = [(one, m) for one, m in zip(look.layers, moved, strict=True) if one.gradient]
+        look.still = tuple(one.name for one, m in learning if not m)
+        shares = [m / one.weight for one, m in learning if one.weight > 0]
+        look.update = statistics.median_low(shares) if shares else math.nan
         look.learning_rate = run.learning_rate
         if len(evidence.looks) == 1:
             self._consult(FIRST)
