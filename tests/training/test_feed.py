@@ -3,17 +3,22 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from striate.core import machine
 from striate.data.batches import Batch, epoch_batches
 from striate.data.imageset import ImageSet
 from striate.training import feed
 from striate.training.feed import BATCHES_AHEAD, fetched_ahead
 from striate.training.fit import fit
+from striate.training.recipe import Recipe
+from striate.training.run import Run
+from tests.conftest import make_image_set
 
 
 def numbered(count: int, taken: list[int]) -> Iterator[Batch]:
@@ -85,3 +90,27 @@ def test_a_run_fed_ahead_has_the_same_weights(
 
 def same(batch: Batch) -> Batch:
     return batch
+
+
+class Other(str):
+    """A device that says it is a GPU."""
+
+    __slots__ = ()
+    type = "cuda"
+
+
+@pytest.mark.parametrize("larger", [False, True])
+def test_pictures_that_fit_stay_on_the_gpu(larger: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = make_image_set(pictures=60)
+    split = replace(images.train, stored=images.train.images.repeat(1, 1, 2, 2)) if larger else images.train
+    bytes_ = split.images.nbytes * (4 if larger else 1)
+    monkeypatch.setattr(machine, "device", lambda: Other("cpu"))
+    for free, fits in ((2 * bytes_ + 1_000, True), (2 * bytes_ + 998, False)):
+        monkeypatch.setattr(machine, "available_memory", lambda free=free: free)
+        run = Run(nn.Identity(), images.spec, Recipe(), {}, 1, split, expected_bytes=1_000.0)
+        assert (run.resident is not None) == fits
+        if run.resident is not None:
+            kept, moved = (next(iter(epoch_batches(one, 7, seed=3))) for one in (split, run.resident))
+            assert all(torch.equal(getattr(kept, name), getattr(moved, name)) for name in ("images", "labels", "index"))
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
+    assert Run(nn.Identity(), images.spec, Recipe(), {}, 1, split).resident is None

@@ -107,8 +107,9 @@ def _stored_shape(split: Split | Stream) -> tuple[int, ...]:
 def _cut(
     split: Split, batch_size: int, order: Tensor, keys: Tensor, numbers: range, rows: slice
 ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
-    """Yield the batches with these numbers: pictures, labels and keys in this order."""
+    """Yield the batches with these numbers, where the split is: pictures, labels and keys in this order."""
     pictures = split.images if split.stored is None else split.stored
+    order, keys = order.to(pictures.device), keys.to(pictures.device)
     for number in numbers:
         here = slice(number * batch_size, (number + 1) * batch_size)
         index = order[here][rows]

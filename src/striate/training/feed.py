@@ -46,7 +46,7 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
     everything, own = slice(None), processes.own_rows()
     before, after = (everything, own) if recipe.mixup or recipe.cutmix else (own, everything)
     batches = epoch_batches(
-        learned,
+        learned if run.resident is None else run.resident,
         recipe.batch_size,
         epoch=epoch,
         seed=recipe.seed,
@@ -56,7 +56,7 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
         shares=shares,
         rows=before,
     )
-    if device.type == "cuda":
+    if device.type == "cuda" and run.resident is None:
         batches = fetched_ahead(batches, lambda batch: _sent(batch, device))
     for batch in itertools.takewhile(lambda _: not run.finished, batches):
         pictures, targets = training_batch(batch, recipe, run.spec, size=size, epoch=epoch, seed=recipe.seed)
