@@ -298,7 +298,7 @@ def off_by_one(labels: Tensor) -> Tensor:
 
 
 def any_label(labels: Tensor, share: float = 0.4) -> Tensor:
-    """Give 40 % any class."""
+    """Give so many any class."""
     generator = torch.Generator().manual_seed(3)
     wrong = torch.rand(len(labels), generator=generator) < share
     return torch.where(wrong, torch.randint(0, 10, labels.shape, generator=generator), labels)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from striate.core import machine
+from striate.core.machine import Execution
 from striate.data.batches import Batch, epoch_batches
 from striate.data.imageset import ImageSet
+from striate.data.preprocess import normalise
 from striate.training import feed
-from striate.training.feed import BATCHES_AHEAD, fetched_ahead
+from striate.training.feed import BATCHES_AHEAD, batches_left, fetched_ahead, resident
 from striate.training.fit import fit
 from striate.training.recipe import Recipe
 from striate.training.run import Run
@@ -108,9 +110,15 @@ def test_pictures_that_fit_stay_on_the_gpu(larger: bool, monkeypatch: pytest.Mon
     for free, fits in ((2 * bytes_ + 1_000, True), (2 * bytes_ + 998, False)):
         monkeypatch.setattr(machine, "available_memory", lambda free=free: free)
         run = Run(nn.Identity(), images.spec, Recipe(), {}, 1, split, expected_bytes=1_000.0)
-        assert (run.resident is not None) == fits
-        if run.resident is not None:
-            kept, moved = (next(iter(epoch_batches(one, 7, seed=3))) for one in (split, run.resident))
-            assert all(torch.equal(getattr(kept, name), getattr(moved, name)) for name in ("images", "labels", "index"))
+        assert (resident(run) is not None) == fits
     monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
-    assert Run(nn.Identity(), images.spec, Recipe(), {}, 1, split).resident is None
+    assert resident(run) is None
+
+
+def test_batches_are_cut_from_what_is_on_the_gpu() -> None:
+    images = make_image_set(pictures=60)
+    run = Run(nn.Identity(), images.spec, Recipe(batch_size=7), {}, 5, images.train)
+    inverted = replace(images.train, images=255 - images.train.images)
+    ones, others = (next(iter(batches_left(run, 0, 0, Execution(), here))) for here in (None, inverted))
+    assert torch.equal(ones.index, others.index)
+    assert torch.equal(others.pictures, normalise(255 - images.train.images[ones.index], images.spec.input))

@@ -335,9 +335,14 @@ def _compiling_pays(
         return False
     if not {"compiled_seconds", "compiling_seconds"} <= set(known):
         start, seconds = time.perf_counter(), math.inf
-        with contextlib.suppress(Exception):  # what cannot be compiled, or run then, never pays
+        try:
             seconds = _seconds_of(replace(uncompiled, compiled=True), network, train_once)
-        _compiled.cache_clear()  # it holds the copy that was measured
+        except RecipeError:  # what cannot be compiled never pays
+            pass
+        except Exception:  # such as memory that ran out: it may be otherwise another time
+            return False
+        finally:
+            _compiled.cache_clear()  # it holds the copy that was measured
         known |= {"compiled_seconds": seconds, "compiling_seconds": time.perf_counter() - start}
     return bool(known["compiling_seconds"] + steps * known["compiled_seconds"] < steps * known["seconds"])
 

@@ -8,6 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 
@@ -17,6 +18,7 @@ from striate.data.augment.augment import training_batch
 from striate.data.balance import balancing_shares
 from striate.data.batches import Batch, epoch_batches
 from striate.data.imageset import Split
+from striate.data.stream.stream import Stream
 from striate.training.run import Run, Seen
 
 BATCHES_AHEAD = 2  # on a GPU: one that is ready, and one that is being cut
@@ -34,8 +36,25 @@ def epochs_left(run: Run) -> Iterator[tuple[int, int]]:
         epoch += 1
 
 
-def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) -> Iterator[Seen]:
-    """Yield what is left of an epoch, each batch on the device, augmented and normalised."""
+def resident(run: Run) -> Split | None:
+    """Return what is learned from, on the GPU, where it takes at most half of what training leaves free there."""
+    learned = run.learned
+    if isinstance(learned, Stream) or machine.device().type == "cpu":
+        return None
+    pictures = "images" if learned.stored is None else "stored"
+    if getattr(learned, pictures).nbytes > (machine.available_memory() - run.expected_bytes) / 2:
+        return None
+    return replace(learned, **{name: getattr(learned, name).to(machine.device()) for name in (pictures, "labels")})
+
+
+def batches_left(
+    run: Run, epoch: int, phase_number: int, execution: Execution, here: Split | None = None
+) -> Iterator[Seen]:
+    """Yield what is left of an epoch, each batch on the device, augmented and normalised.
+
+    Args:
+        here: what `resident` returned.
+    """
     recipe, learned, device = run.recipe, run.learned, machine.device()
     resolution = recipe.plan[phase_number].resolution
     size = (resolution, resolution) if resolution else (run.spec.input.height, run.spec.input.width)
@@ -46,7 +65,7 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
     everything, own = slice(None), processes.own_rows()
     before, after = (everything, own) if recipe.mixup or recipe.cutmix else (own, everything)
     batches = epoch_batches(
-        learned if run.resident is None else run.resident,
+        learned if here is None else here,
         recipe.batch_size,
         epoch=epoch,
         seed=recipe.seed,
@@ -56,7 +75,7 @@ def batches_left(run: Run, epoch: int, phase_number: int, execution: Execution) 
         shares=shares,
         rows=before,
     )
-    if device.type == "cuda" and run.resident is None:
+    if device.type == "cuda" and here is None:
         batches = fetched_ahead(batches, lambda batch: _sent(batch, device))
     for batch in itertools.takewhile(lambda _: not run.finished, batches):
         pictures, targets = training_batch(batch, recipe, run.spec, size=size, epoch=epoch, seed=recipe.seed)

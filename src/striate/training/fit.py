@@ -30,7 +30,7 @@ from striate.training.budget import Budget, budget_seconds, look_ahead
 from striate.training.checkpoint import Checkpoint, Checkpoints
 from striate.training.data_parallel import elapsed, meet, reduce_step, share_statistics, share_weights
 from striate.training.events import Observer
-from striate.training.feed import batches_left, epochs_left
+from striate.training.feed import batches_left, epochs_left, resident
 from striate.training.forward import forward
 from striate.training.interruption import interruptible
 from striate.training.losses import compute_loss, resolve_loss
@@ -184,10 +184,10 @@ def _take_steps(
     checkpoints: Checkpoints,
 ) -> None:
     """Train from where the run stands to its end, or to where it is stopped."""
-    penalty = Penalty(run.network, run.recipe)
+    penalty, here = Penalty(run.network, run.recipe), resident(run)
     for epoch, phase_number in epochs_left(run):
         updater.begin(run.recipe.plan[phase_number])
-        for seen in batches_left(run, epoch, phase_number, execution):
+        for seen in batches_left(run, epoch, phase_number, execution, here):
             with synchronised(run.recipe.sync_norm):
                 loss = forward(run, seen, execution)
             loss.backward()  # type: ignore[no-untyped-call]

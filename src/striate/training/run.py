@@ -11,7 +11,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -177,17 +177,6 @@ class Run:
         """The weight of each class in the loss, (K,) float32 where the network is; None where all count the same."""
         weights = class_weights(self.recipe, self.spec.task, self.class_shares)
         return None if weights is None else weights.to(machine.device())
-
-    @cached_property
-    def resident(self) -> Split | None:
-        """What is learned from, on the GPU, where it takes at most half of what training leaves free there."""
-        if isinstance(self.learned, Stream) or machine.device().type == "cpu":
-            return None
-        pictures = "images" if self.learned.stored is None else "stored"
-        if getattr(self.learned, pictures).nbytes > (machine.available_memory() - self.expected_bytes) / 2:
-            return None
-        moved = {name: getattr(self.learned, name).to(machine.device()) for name in (pictures, "labels")}
-        return replace(self.learned, **moved)
 
     @property
     def batch_size(self) -> int:

@@ -49,11 +49,12 @@ def test_the_vote_of_ten_neighbours() -> None:
         asked += own.count(most) >= 6
         none += own.count(most) >= 6 and int(labels[i]) not in own
     guessed = float(torch.bincount(labels).max()) / len(labels)
-    skill, wrong = outvoted(run_of(noisy))
+    skill, wrong, count = outvoted(run_of(noisy))
+    assert count == asked
     assert skill == pytest.approx((right / len(split) - guessed) / (1 - guessed))
     assert wrong == pytest.approx(none / asked)
     assert outvoted(run_of(split))[1] < 0.03 < 0.05 < wrong
-    assert outvoted(run_of(split[torch.arange(30)])) == (0.0, 0.0)  # ten of a class: none has neighbours enough
+    assert outvoted(run_of(split[torch.arange(30)]))[1:] == (0.0, 0)  # ten of a class: none has neighbours enough
 
 
 def test_fewer_others_than_neighbours_are_all_of_them() -> None:

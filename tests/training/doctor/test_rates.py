@@ -125,19 +125,21 @@ def test_a_rate_that_kills_a_rectifier() -> None:
 @pytest.mark.parametrize(
     ("shares", "is_found"),
     [
-        ((1.0, 0.5, 1e-3, 0.0), True),  # at steps 0, 10, 40 and 99 of 100
-        ((1.0, 0.5, 0.05, 0.0), False),
-        ((1e-3, 1.0, 0.5, 0.0), False),  # a warm-up, and the end of any schedule
-        ((1e-3, 5e-3, 1e-3, 0.0), False),  # stopped before the top
+        ((1.0, 0.5, 1e-4, 0.0), True),  # at steps 0, 10, 74 and 99 of 100
+        ((1.0, 0.5, 5e-3, 0.0), False),  # exponential, as it is by itself
+        ((1e-4, 1.0, 0.5, 0.0), False),  # a warm-up, and the end of any schedule
+        ((1e-4, 5e-3, 1e-4, 0.0), False),  # stopped before the top
     ],
 )
 def test_a_schedule_that_leaves_nothing_of_the_rate(shares: tuple[float, ...], is_found: bool) -> None:
-    steps = (0, 10, 40, 99)
+    steps = (0, 10, 74, 99)
     looks = [make_look(step, learning_rate=0.01 * share) for step, share in zip(steps, shares, strict=True)]
     run = epochs(make_run(learning_rate=0.01, schedule="step"), (1.1, 1.09), 0.4)
     findings = list(rates.rate_too_low(make_evidence(run, *looks, ended=True)))
     assert [one.code for one in findings] == ["learning-rate-too-low"] * is_found
-    assert all("by step 40 of 100" in one.message and "schedule" in one.fix for one in findings)
+    assert all("by step 74 of 100" in one.message and "schedule" in one.fix for one in findings)
+    waited = epochs(make_run(learning_rate=0.01, schedule="plateau"), (1.1, 1.09), 0.4)
+    assert list(rates.rate_too_low(make_evidence(waited, *looks, ended=True))) == []  # it fell because nothing came
 
 
 def test_a_layer_stands_still() -> None:

@@ -14,7 +14,7 @@ from striate.core.finding import Finding
 from striate.data.balance import class_shares
 from striate.inspection.filters import parallel_from
 from striate.networks.advice import advise
-from striate.training.doctor.evidence import Evidence, always_frozen
+from striate.training.doctor.evidence import Evidence, batch_norms
 from striate.training.doctor.labels import sample
 from striate.training.doctor.look import learning_weights
 from striate.training.run import Run
@@ -23,7 +23,6 @@ from striate.training.run import Run
 STRUCTURE = ("no-non-linearity", "softmax-before-loss")
 LOOKED_AT = 500  # pictures that are asked whether anything is in them
 MOST_BLANK = 0.2  # of them: some scans and masks are blank by right
-BARELY = 3  # of 255, by which pixels of one colour may differ: what JPEG and cameras add
 FEW_PER_CLASS = 20
 OFF_CENTRE, LEAST_DEVIATION, MOST_DEVIATION = 3.0, 0.05, 10.0
 LOUD_START = 2.0  # times the loss of no answer at all
@@ -102,11 +101,11 @@ def _blank(least: Tensor, most: Tensor) -> Tensor:
     Args:
         least, most: values of each channel, (N, C).
     """
-    flat = (most - least <= BARELY).all(1)  # uint8, and most is never less
+    flat = (most == least).all(1)
     if not bool(flat.any()):
         return flat
     colours, counts = torch.unique(least[flat], dim=0, return_counts=True)
-    same: Tensor = ((least.int() - colours[counts.argmax()].int()).abs() <= BARELY).all(1)
+    same: Tensor = (least == colours[counts.argmax()]).all(1)
     return flat & same
 
 
@@ -154,12 +153,6 @@ def class_without_pictures(evidence: Evidence) -> Iterator[Finding]:
         fix = "Look at how the pictures were divided, and divide each class: load_data does so where there is no val."
         numbers = {"classes": float(len(missing)), "share": share}
         yield Finding("class-without-pictures", "warning", f"class {names[0]}", message, numbers, fix)
-
-
-def batch_norms(run: Run) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """Return the batch norms that see batches: those of stages that are always frozen keep their statistics."""
-    still, named = always_frozen(run), run.network.named_modules()
-    return {path: one for path, one in named if isinstance(one, nn.modules.batchnorm._BatchNorm) and one not in still}
 
 
 def small_norm_batch(evidence: Evidence) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from striate.core import machine
 from striate.core.finding import Finding
@@ -20,6 +21,7 @@ from striate.training.doctor.look import Look
 from striate.training.forward import loss_of
 from striate.training.run import Run
 
+FEWEST_UNITS = 8  # of a rectifier: of one that squeezes maps into a few numbers, all may well be 0
 _BLOCKED = ("dead-units", "no-gradient", "vanishing-gradients", "answers-alike", "saturated-units")
 _SMOOTH = 0.9  # part that the running mean of the loss keeps at each step of 64 pictures; of fewer it keeps more
 _LABELS, _MOST_LOGITS = 4_096, 1 << 22  # by which the loss of no answer is measured
@@ -183,6 +185,12 @@ def always_frozen(run: Run) -> set[nn.Module]:
     stages = stages_of(run.network)
     by_phase = ({one for name in phase.frozen for one in stages[name].modules()} for phase in run.recipe.plan)
     return set.intersection(*by_phase)
+
+
+def batch_norms(run: Run) -> dict[str, BatchNorm]:
+    """Return the batch norms that see batches: those of stages that are always frozen keep their statistics."""
+    still, named = always_frozen(run), run.network.named_modules()
+    return {path: one for path, one in named if isinstance(one, BatchNorm) and one not in still}
 
 
 def loss_of_no_answer(run: Run) -> float:

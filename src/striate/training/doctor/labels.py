@@ -36,7 +36,7 @@ def neighbours_agree(run: Run) -> tuple[float, float, float]:
     return agree, by_chance, deviation
 
 
-def outvoted(run: Run) -> tuple[float, float]:
+def outvoted(run: Run) -> tuple[float, float, int]:
     """Return how often most neighbours of a picture agree, beyond chance, and how often none of these has its label.
 
     Of ten neighbours at least six, with the label of none of them: that a label is wrong is then likely (Wilson,
@@ -45,20 +45,19 @@ def outvoted(run: Run) -> tuple[float, float]:
 
     Returns:
         Of all pictures the part for which most neighbours have the right label, 0 for as many as by always saying the
-        most frequent one and 1 for all; of those whose neighbours agree, the part whose label none of them has.
+        most frequent one and 1 for all; of those whose neighbours agree, the part whose label none of them has; how
+        many these are.
     """
     split, classes = sample(run.learned, PICTURES), run.spec.task.classes
     flat, labels = shrunk(split.images), split.labels
-    votes = F.one_hot(labels[neighbours(flat, flat, VOTES)], classes).sum(1)  # (N, K)
-    most, said = votes.max(1)
+    near = labels[neighbours(flat, flat, VOTES)]  # (N, VOTES)
+    said = near.mode(1).values
     counts = torch.bincount(labels, minlength=classes)
-    asked = (most >= AGREE) & (counts[labels] >= 2 * VOTES)
-    if not bool(asked.any()):
-        return 0.0, 0.0
+    asked = ((near == said[:, None]).sum(1) >= AGREE) & (counts[labels] >= 2 * VOTES)
     guessed = float(counts.max()) / len(labels)
     skill = (float((said == labels).double().mean()) - guessed) / max(1e-12, 1 - guessed)
-    none = votes.gather(1, labels[:, None])[:, 0] == 0
-    return skill, float(none[asked].double().mean())
+    none = (near != labels[:, None]).all(1)[asked]
+    return skill, float(none.double().mean()) if len(none) else 0.0, len(none)
 
 
 def sample(learned: Split | Stream, pictures: int) -> Split:

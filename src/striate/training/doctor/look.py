@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
@@ -38,8 +38,8 @@ class Layer:
         gradient: norm of their gradient; None where there is none.
         count: numbers in it.
         filters: how many filters or units it has.
-        turn: of its module among those with weights, in the order in which they ran; after all of them where it did
-            not.
+        turn: of its module among those with weights, in the order in which they ran; of the layer before it where it
+            did not, such as one whose weights another module uses.
     """
 
     name: str
@@ -147,15 +147,22 @@ def take_look(run: Run, *, evaluate: bool = False) -> Look:
     twin, pictures = copy_of(run.network), seen.pictures[:PICTURES]
     told = _Signals(twin)
     outputs = answer(twin, pictures, run, told.tell)
-    look.units, look.first_inputs, look.evaluating = tuple(told.units), told.first_inputs, tuple(told.evaluating)
-    last = len(told.turns)
-    look.layers = tuple(replace(one, turn=told.turns.get(one.name.rpartition(".")[0], last)) for one in look.layers)
+    look.units, look.first_inputs = tuple(told.units), told.first_inputs
+    look.evaluating = tuple(dict.fromkeys(told.evaluating))  # one that runs twice is one
+    look.layers = tuple(_in_turn(look.layers, told.turns))
     look.last = told.last if told.memory == main_logits(outputs).data_ptr() else ""
     logits = main_logits(outputs)
     del twin, told, outputs  # the comparison takes a copy of its own
     if evaluate:
         look.compared = compare_modes(run, logits)
     return look
+
+
+def _in_turn(layers: Iterable[Layer], turns: Mapping[str, int]) -> Iterator[Layer]:
+    turn = 0
+    for one in layers:
+        turn = turns.get(one.name.rpartition(".")[0], turn)
+        yield replace(one, turn=turn)
 
 
 @torch.no_grad()

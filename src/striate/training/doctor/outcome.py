@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from striate.core.finding import Finding
-from striate.training.doctor.before import batch_norms
-from striate.training.doctor.evidence import Evidence, always_frozen
+from striate.training.doctor.evidence import Evidence, always_frozen, batch_norms
 from striate.training.doctor.labels import neighbours_agree
 
 ONE_CLASS = 0.98  # of the answers
@@ -189,8 +188,8 @@ def pictures_mixed(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.ended or compared is None or compared.by_chance or compared.mixed < 0.5:
         return
     message = (
-        f"In evaluation, {compared.mixed:.0%} of the pictures get other logits among 64 than among 8: pictures of a "
-        "batch are mixed with each other."
+        f"In evaluation, {compared.mixed:.0%} of the pictures get other logits when fewer are shown with them: "
+        "pictures of a batch are mixed with each other."
     )
     fix = "Look for a reshape, transpose, mean or softmax that goes over the first axis, which is that of pictures."
     yield Finding("pictures-mixed", "warning", "network", message, {"mixed": compared.mixed}, fix)
@@ -199,7 +198,8 @@ def pictures_mixed(evidence: Evidence) -> Iterator[Finding]:
 def norms_evaluating(evidence: Evidence) -> Iterator[Finding]:
     """Yield ``batch-norm-evaluating``: a batch norm that has never seen a batch runs in evaluation mode.
 
-    It divides by the deviation that it began with, 1: there is no norm. One that has seen some may be meant to stay.
+    It divides by the deviation that it began with, 1: there is no norm. One with other statistics may be meant to keep
+    them.
     """
     looks = evidence.looks
     if not evidence.ended or not looks:
@@ -216,7 +216,8 @@ def norms_evaluating(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _never_saw(norm: BatchNorm) -> bool:
-    return norm.num_batches_tracked is not None and not int(norm.num_batches_tracked)
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and variance is not None and bool((mean == 0).all() and (variance == 1).all())
 
 
 def frozen(evidence: Evidence) -> Iterator[Finding]:

@@ -7,9 +7,8 @@ import statistics
 from collections.abc import Iterator
 
 from striate.core.finding import Finding
-from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.evidence import FEWEST_UNITS, Evidence
 from striate.training.doctor.look import Look
-from striate.training.doctor.signals import FEWEST_UNITS
 
 LARGE_UPDATE = 0.5  # of the norm of a layer's weights, in one step
 LARGEST_AT_TOP = 1.0
@@ -19,7 +18,7 @@ UNLEARNED = 0.5  # of the loss of no answer
 RISEN = 1.3  # times the loss of no answer, as a running mean over steps
 RISEN_WEIGHTED = 2.0  # the same where a batch with a rare class is worth several without
 FILTER_PENALTY = 0.05  # of the loss of no answer, for one filter
-LEFT, EARLY_ON = 0.01, 0.75  # of the top of the rate, of the run
+LEFT, EARLY_ON = 5e-4, 0.75  # of the top of the rate, of the run: an exponential schedule ends with 1e-3
 SHRUNK = 0.04  # part of the weights that a decay apart from the loss takes away in the run
 OF_TEN_CLASSES = math.log(10)
 PULL = 1.0  # of the gradient
@@ -110,7 +109,12 @@ def rate_too_low(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _fallen(evidence: Evidence) -> Look | None:
-    """Return the look, well before the end, at which hardly anything was left of a rate that had been at its top."""
+    """Return the look, well before the end, at which hardly anything was left of a rate that had been at its top.
+
+    A rate that falls when the loss has stopped falling is not why it has.
+    """
+    if evidence.run.recipe.schedule == "plateau":
+        return None
     top, reached = evidence.run.recipe.learning_rate, False
     for look in evidence.looks:
         reached = reached or look.learning_rate > top / 2
@@ -172,7 +176,7 @@ def penalty(evidence: Evidence) -> Iterator[Finding]:
     if look.step:  # of a resumed run: what pulls is small by then, and so are the weights
         return
     shrinks = recipe.weight_decay * recipe.learning_rate * evidence.run.total_steps / 2 > SHRUNK  # half of the top
-    decay = recipe.weight_decay if shrinks or recipe.optimizer == "sgd" else 0.0
+    decay = recipe.weight_decay if shrinks else 0.0
     squares = sum(layer.weight**2 for layer in look.layers)
     sizes = sum(math.sqrt(2 / math.pi * layer.count) * layer.weight for layer in look.layers)  # Σ|w| of Gaussian ones
     filters = max(1, sum(layer.filters for layer in look.layers))

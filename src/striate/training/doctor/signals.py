@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from striate.core.finding import Finding, Severity
-from striate.training.doctor.evidence import Evidence
+from striate.training.doctor.evidence import FEWEST_UNITS, Evidence
 from striate.training.doctor.look import Layer, Look
 
 SOME_DEAD, MOST_DEAD, MOST_SATURATED = 0.6, 0.9, 0.6
-FEWEST_UNITS = 8  # of a rectifier: of one that squeezes maps into a few numbers, all may well be 0
 ALIKE = 1e-3  # deviation over the pictures, of the root mean square
+FEWEST_PICTURES = 8  # whose logits do not have one length by luck
 SHORT = 3.0  # of logits that all have one length: the best of ten classes gets two thirds at most
 FADED = 1e-3  # typical gradient of the first layers, of that of the last ones
 SEVERAL, MANY = 2, 4  # looks in a row that must agree
@@ -173,7 +173,7 @@ def _add_up_to_one(logits: Tensor) -> bool:
 
 def _length_of_all(logits: Tensor) -> float | None:
     """Return the length that the logits (B, K) of all pictures have, different as they are; None where it differs."""
-    if len(logits) < SEVERAL or logits.shape[1] < 3:
+    if len(logits) < FEWEST_PICTURES or logits.shape[1] < 3:
         return None
     lengths = logits.norm(dim=1)
     length = float(lengths.mean())

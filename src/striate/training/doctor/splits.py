@@ -46,7 +46,7 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
     if lost < WORSE and (on_train < LITTLE or lost < MOSTLY_LOST * on_train):
         return
     size, last = (run.spec.input.height, run.spec.input.width), run.recipe.plan[-1].resolution
-    if last is not None and (last, last) != size:
+    if last is not None and (last, last) != size and evidence.single and _lost_by_size(evidence):
         message = (
             f"The last phase learns from pictures of {last}×{last}, and val and prediction have {size[0]}×{size[1]}: "
             f"skill is {on_train:.2f} on train and {skill:.2f} on val."
@@ -85,6 +85,13 @@ def val_unlike_train(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("val-labels-differ", "warning", "val", message, {"across": across, "own": own}, fix)
 
 
+def _lost_by_size(evidence: Evidence) -> bool:
+    """Return whether pictures of train, at the size of val, are answered no better than half way down to val."""
+    right, _ = _answers(evidence, sample(evidence.run.learned, PICTURES))
+    assert evidence.val_accuracy is not None
+    return float(right.double().mean()) < (evidence.train_accuracy + evidence.val_accuracy) / 2
+
+
 def same_split(train: Tensor, val: Tensor) -> float:
     """Return how often a picture's nearest neighbour is from its own split: of train or val, where it is more.
 
@@ -119,11 +126,12 @@ def noisy_labels(evidence: Evidence) -> Iterator[Finding]:
         return
     worst = min(evidence.train_accuracy, 1.0 if evidence.val_accuracy is None else evidence.val_accuracy)
     if worst < 1 - OUTVOTED:
-        neighbours_skill, wrong = outvoted(run)
-        if neighbours_skill > NEIGHBOURS_KNOW and wrong > OUTVOTED:
+        neighbours_skill, wrong, asked = outvoted(run)
+        bound = OUTVOTED + DEVIATIONS * math.sqrt(OUTVOTED * (1 - OUTVOTED) / max(1, asked))
+        if neighbours_skill > NEIGHBOURS_KNOW and wrong > bound:
             message = (
                 f"Labels seem to be wrong by chance: of the pictures whose neighbours agree, {wrong:.0%} have a label "
-                "that none of ten neighbours has; where labels are right it is 0 to 3%."
+                f"that none of ten neighbours has ({asked:,} were asked)."
             )
             yield _noisy(message, {"outvoted": wrong, "neighbours_skill": neighbours_skill})
             return
