@@ -108,6 +108,8 @@ class Training:
 def kill_and_compare(kind: str, folder: Path, kills: int, seed: int) -> dict[str, int]:
     """Kill runs at random moments, go on with each (some are killed again), and compare with one that never stopped.
 
+    A tenth of the kills at least must come while a checkpoint is written: there are more until it is so.
+
     Returns:
         How often what happened.
     """
@@ -115,7 +117,7 @@ def kill_and_compare(kind: str, folder: Path, kills: int, seed: int) -> dict[str
     length = training.finish("whole")
     expected = training.outcome("whole")
     seen = {"killed": 0, "too late": 0, "before the first checkpoint": 0, "while writing": 0, "outcomes": 0}
-    while seen["killed"] < kills:
+    while seen["killed"] < kills or seen["while writing"] < kills // 10:
         name, resume = f"run-{seen['outcomes']}", False
         while True:
             early = draw.random() < 0.1
