@@ -349,27 +349,6 @@ def backwards(activation: nn.Module) -> Plant:
     return plant
 
 
-@final
-class Unseeing(nn.Module):
-    """A network whose norms stay in evaluation mode."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return logits (N, K)."""
-        return self.network(pictures)  # type: ignore[no-any-return]
-
-    def train(self, mode: bool = True) -> Unseeing:
-        """Train all but the norms."""
-        super().train(mode)
-        for one in self.modules():
-            if isinstance(one, nn.BatchNorm2d):
-                one.eval()
-        return self
-
-
 def unused(network: nn.Module, images: st.ImageSet) -> tuple[nn.Module, st.ImageSet]:
     """Give the network layers that it does not use."""
     network.spare = nn.ModuleList(nn.Linear(8, 8) for _ in range(9))
@@ -381,16 +360,6 @@ def small_head(network: nn.Module, images: st.ImageSet) -> tuple[nn.Module, st.I
     layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
     nn.init.normal_(layers[-1].weight, std=1e-3)
     return network, images
-
-
-def fifth(labels: Tensor) -> Tensor:
-    """Give 20 % any class."""
-    return any_label(labels, 0.2)
-
-
-def third(labels: Tensor) -> Tensor:
-    """Give 30 % any class."""
-    return any_label(labels, 0.3)
 
 
 HIGH = ("learning-rate-too-high",)
@@ -481,9 +450,9 @@ FAULTS: tuple[tuple[str, Case], ...] = (
     ("mnist", Case("gradients clipped to 1e-4", ("clipping-too-low", "learning-rate-too-low"),
                    {**SGD, "learning_rate": 0.05, "clip_gradient_norm": 1e-4}, "lenet5")),
     ("mnist", Case("20 % of the labels at random, val too", ("labels-noisy",), {"epochs": 8}, "lenet5",
-                   plant=on_labels(fifth, val=True))),
+                   plant=on_labels(functools.partial(any_label, share=0.2), val=True))),
     ("mnist", Case("30 % of the labels at random, by heart", ("labels-noisy",), {"epochs": 15}, "feedforward1",
-                   plant=on_labels(third))),
+                   plant=on_labels(functools.partial(any_label, share=0.3)))),
     ("mnist", Case("softmax and a little", ("softmax-before-loss",), {}, plant=then(
         own(), around(after=lambda logits: logits.softmax(1) + 1e-7)))),
     ("mnist", Case("logits divided by their length", ("activation-before-loss",), {}, "lenet5",
@@ -496,7 +465,7 @@ FAULTS: tuple[tuple[str, Case], ...] = (
                    SHALLOW.format(10))),
     ("mnist", Case("SGD at 1, own module", HIGH, {**SGD, "learning_rate": 1.0}, plant=own())),
     ("cifar10@16", Case("norms that never see a batch", ("batch-norm-evaluating",), {}, VGG_BN,
-                     plant=lambda network, images: (Unseeing(network), images))),
+                     plant=on_modules(nn.BatchNorm2d, training=False, train=lambda mode=True: None))),
     ("mnist", Case("a softmax over the batch", ("pictures-mixed", "softmax-before-loss"), {}, plant=then(
         own(), around(after=lambda logits: 20 * logits.softmax(0))))),
     ("mnist", Case("sigmoids, registered backwards", ("vanishing-gradients", "answers-alike"), {},

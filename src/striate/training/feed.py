@@ -18,7 +18,6 @@ from striate.data.augment.augment import training_batch
 from striate.data.balance import balancing_shares
 from striate.data.batches import Batch, epoch_batches
 from striate.data.imageset import Split
-from striate.data.stream.stream import Stream
 from striate.training.run import Run, Seen
 
 BATCHES_AHEAD = 2  # on a GPU: one that is ready, and one that is being cut
@@ -39,7 +38,7 @@ def epochs_left(run: Run) -> Iterator[tuple[int, int]]:
 def resident(run: Run) -> Split | None:
     """Return what is learned from, on the GPU, where it takes at most half of what training leaves free there."""
     learned = run.learned
-    if isinstance(learned, Stream) or machine.device().type == "cpu":
+    if not isinstance(learned, Split) or machine.device().type == "cpu":
         return None
     pictures = "images" if learned.stored is None else "stored"
     if getattr(learned, pictures).nbytes > (machine.available_memory() - run.expected_bytes) / 2:

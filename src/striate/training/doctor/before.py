@@ -14,7 +14,7 @@ from striate.core.finding import Finding
 from striate.data.balance import class_shares
 from striate.inspection.filters import parallel_from
 from striate.networks.advice import advise
-from striate.training.doctor.evidence import Evidence, batch_norms
+from striate.training.doctor.evidence import FEWEST_PICTURES, Evidence, batch_norms
 from striate.training.doctor.labels import sample
 from striate.training.doctor.look import learning_weights
 from striate.training.run import Run
@@ -31,7 +31,6 @@ NORM_BATCH = 3  # pictures that a batch norm needs at least
 NORM_MOMENTUM = 0.5  # from which running statistics are those of fewer than three batches
 DROPPED = 0.8  # part of the units that dropout leaves out
 SMOOTHED = 0.5  # part of the target
-HEARD = 8  # pictures of a batch, from which its loss is no matter of luck
 LINEAR = 1 / 3  # of the layers, whose input is linear in those before
 
 
@@ -292,7 +291,7 @@ def loud_start(evidence: Evidence) -> Iterator[Finding]:
     """
     look = evidence.looks[0]
     loss, chance = look.start
-    if len(look.logits) < HEARD:  # bad luck of a few
+    if len(look.logits) < FEWEST_PICTURES:  # bad luck of a few
         return
     if loss > LOUD_START * chance + 0.5:
         scale = float(look.logits.std())

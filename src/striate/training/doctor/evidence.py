@@ -21,6 +21,7 @@ from striate.training.doctor.look import Look
 from striate.training.forward import loss_of
 from striate.training.run import Run
 
+FEWEST_PICTURES = 8  # of a batch, from which what its logits say together is no matter of luck
 FEWEST_UNITS = 8  # of a rectifier: of one that squeezes maps into a few numbers, all may well be 0
 _BLOCKED = ("dead-units", "no-gradient", "vanishing-gradients", "answers-alike", "saturated-units")
 _SMOOTH = 0.9  # part that the running mean of the loss keeps at each step of 64 pictures; of fewer it keeps more
@@ -138,14 +139,19 @@ class Evidence:
         return None if self.val_accuracy is None else self.skill(self.val_accuracy)
 
     @property
+    def held_skill(self) -> float:
+        """What was learned and holds: the best on val; of the last epoch on train where there is no val."""
+        return self.train_skill if self.val_skill is None else self.val_skill
+
+    @property
     def learned_much(self) -> bool:
         """Whether most was learned that there is, whatever the loss says of it: smoothed targets have a high one."""
-        return (self.train_skill if self.val_skill is None else self.val_skill) > 0.8
+        return self.held_skill > 0.8
 
     @property
     def learned_half(self) -> bool:
         """Whether half of what there is was learned."""
-        return (self.train_skill if self.val_skill is None else self.val_skill) > 0.5
+        return self.held_skill > 0.5
 
     @property
     def learned_nothing(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from striate.core.errors import first_of
 from striate.core.finding import Finding
 from striate.training.doctor.evidence import Evidence, always_frozen, batch_norms
 from striate.training.doctor.labels import neighbours_agree
@@ -76,7 +77,7 @@ def shuffled(evidence: Evidence) -> Iterator[Finding]:
     """
     if not evidence.ended or not evidence.single or not evidence.run.history or evidence.majority == 1:
         return
-    skill = evidence.val_skill if evidence.val_skill is not None else evidence.train_skill
+    skill = evidence.held_skill
     if skill > 0.15:
         return
     agree, by_chance, deviation = neighbours_agree(evidence.run)
@@ -134,7 +135,7 @@ def underfitting(evidence: Evidence) -> Iterator[Finding]:
         return
     half_way, last = losses[len(losses) // 2], losses[-1]
     gained = (half_way - last) / max(half_way, last)
-    gap = evidence.train_skill - (evidence.val_skill if evidence.val_skill is not None else evidence.train_skill)
+    gap = evidence.train_skill - evidence.held_skill
     if gained > FLAT or gap > 0.1:
         return
     message = (
@@ -208,7 +209,7 @@ def norms_evaluating(evidence: Evidence) -> Iterator[Finding]:
     unseen = [path for path in looks[-1].evaluating if path in norms and _never_saw(norms[path])]
     if unseen:
         message = (
-            f"{unseen[0]}{f' and {len(unseen) - 1} more norms' if len(unseen) > 1 else ''} ran in evaluation mode, and "
+            f"{first_of(unseen, 1)}{' norms' * (len(unseen) > 1)} ran in evaluation mode, and "
             "has never seen a batch: it takes mean 0 and variance 1 for what it is given, and normalises nothing."
         )
         fix = "Leave it in training mode: look for an eval() in the network's forward, or in a train() of its own."

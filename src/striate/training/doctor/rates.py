@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator
 
+from striate.core.errors import first_of
 from striate.core.finding import Finding
 from striate.training.doctor.evidence import FEWEST_UNITS, Evidence
 from striate.training.doctor.look import Look
@@ -140,7 +141,7 @@ def layer_stands_still(evidence: Evidence) -> Iterator[Finding]:
     still = [name for name in looks[-1].still if name in looks[0].still]
     if still:
         message = (
-            f"{still[0]}{f' and {len(still) - 1} more layers' if len(still) > 1 else ''} gets a gradient, and the "
+            f"{first_of(still, 1)}{' layers' * (len(still) > 1)} gets a gradient, and the "
             "updates leave it exactly as it is."
         )
         fix = "Give its stage a learning rate above 0 in the phases of the recipe, or name it among the frozen ones."

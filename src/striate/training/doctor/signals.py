@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
+from striate.core.errors import first_of
 from striate.core.finding import Finding, Severity
-from striate.training.doctor.evidence import FEWEST_UNITS, Evidence
+from striate.training.doctor.evidence import FEWEST_PICTURES, FEWEST_UNITS, Evidence
 from striate.training.doctor.look import Layer, Look
 
 SOME_DEAD, MOST_DEAD, MOST_SATURATED = 0.6, 0.9, 0.6
 ALIKE = 1e-3  # deviation over the pictures, of the root mean square
-FEWEST_PICTURES = 8  # whose logits do not have one length by luck
 SHORT = 3.0  # of logits that all have one length: the best of ten classes gets two thirds at most
 FADED = 1e-3  # typical gradient of the first layers, of that of the last ones
 SEVERAL, MANY = 2, 4  # looks in a row that must agree
@@ -127,7 +127,7 @@ def no_gradient(evidence: Evidence) -> Iterator[Finding]:
     if not found:
         return
     message = (
-        f"{found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''} of {len(layers)} layers that could "
+        f"{first_of(found, 1)} of {len(layers)} layers that could "
         "learn got no gradient, or one of 0, at any step that was looked at: they stay as they are."
     )
     fix = (
@@ -167,7 +167,7 @@ def activation_at_end(evidence: Evidence) -> Iterator[Finding]:
 
 def _add_up_to_one(logits: Tensor) -> bool:
     """Return whether logits (B, K) are shares, whatever made them: in bf16, sums are right to two digits."""
-    several = logits.dim() == 2 and logits.shape[1] > 1 and bool((logits != logits[:1]).any())
+    several = logits.shape[1] > 1 and bool((logits != logits[:1]).any())
     return several and bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-2).all())
 
 
